@@ -35,6 +35,14 @@ pub fn run(bytes: &[u8]) {
     assert_eq!(read.framing(), head.framing());
     assert_eq!((read.method_name(&out), read.target(&out)), (method, head.target(bytes)));
     assert_eq!(read.upgrades(), head.upgrades());
+    for (name, value) in read.headers(&out) {
+        let barred = |option: &[u8]| {
+            let option = option.trim_ascii().to_ascii_lowercase();
+            option.starts_with(b"h2c") || option.starts_with(b"tls")
+        };
+        let upgrade = name.eq_ignore_ascii_case(b"upgrade");
+        assert!(!upgrade || !value.split(|byte| *byte == b',').any(barred), "nobody would read what follows");
+    }
     assert!(read.keeps_alive() && !read.is_old());
     assert_eq!(read.host(&out), head.host(bytes).or(host));
 }

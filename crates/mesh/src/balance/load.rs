@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 /// How fast a latency of the past is forgotten: to a third in this time.
 const DECAY: Duration = Duration::from_secs(10);
+/// No latency is taken to be less, in seconds: what was not asked for hours would have none at last, whatever it has to do, and nobody beside it
+/// would be asked.
+const LEAST: f64 = 1e-5;
 /// What nothing is known of is taken to have.
 const UNKNOWN: Duration = Duration::from_millis(1);
 
@@ -59,7 +62,7 @@ impl Load {
 
     /// The load. What was not asked for long is taken to have become faster, or nobody would ever see that it has.
     pub(super) fn at(&self, now: Instant) -> f64 {
-        self.latency.get() * self.kept(now) * (f64::from(self.in_flight.get()) + 1.0)
+        (self.latency.get() * self.kept(now)).max(LEAST) * (f64::from(self.in_flight.get()) + 1.0)
     }
 
     fn kept(&self, now: Instant) -> f64 {

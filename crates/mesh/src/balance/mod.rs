@@ -1,8 +1,9 @@
 //! Who of several endpoints is asked next.
 //!
 //! A [`Balancer`] takes the lesser load of two that are drawn at random (P2C). An endpoint's load is its latency, as a moving average that
-//! follows a rise at once and a fall slowly (peak EWMA), times one more than the requests it has. Endpoints that only fail are left out for
-//! a while ([`Ejection`]). What may be asked again is bounded by a [`Budget`].
+//! follows a rise at once and a fall slowly (peak EWMA), times one more than the requests it has. Of a connection that is passed on unread no
+//! latency is ever known: there the number of connections alone counts. Endpoints that only fail are left out for a while ([`Ejection`]). What
+//! may be asked again is bounded by a [`Budget`].
 //!
 //! All of it goes by the times and the random numbers that it is given, and belongs to one thread.
 
@@ -15,6 +16,7 @@ mod outlier;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -85,6 +87,8 @@ pub enum Went {
     Well(Duration),
     /// It was answered with 500 or more, after so long.
     Badly(u16, Duration),
+    /// There was a connection, and nobody reads what comes of it.
+    Connected,
     /// There was no connection, or no answer.
     NotAtAll,
 }
@@ -112,6 +116,7 @@ impl Pick {
                     balancer.eject(peer, now);
                 }
             }
+            Went::Connected => peer.record.well(),
             Went::NotAtAll => {
                 peer.load.observe(PENALTY, now);
                 if peer.record.not_at_all(&balancer.ejection) {
@@ -143,11 +148,11 @@ impl Balancer {
             Ok(count) if count > 0 => Some(known.iter().sum::<Duration>() / count),
             _ => None,
         };
-        let before = std::mem::take(&mut *peers);
+        let mut kept: HashMap<SocketAddr, Rc<Peer>> =
+            std::mem::take(&mut *peers).into_iter().map(|peer| (peer.address, peer)).collect();
         for endpoint in endpoints {
             let address = SocketAddr::new(endpoint.address, endpoint.port);
-            let kept = before.iter().find(|peer| peer.address == address).cloned();
-            let peer = kept.unwrap_or_else(|| {
+            let peer = kept.entry(address).or_insert_with(|| {
                 Rc::new(Peer {
                     address,
                     ready: Cell::new(false),
@@ -158,7 +163,7 @@ impl Balancer {
             });
             peer.ready.set(endpoint.ready);
             peer.serving.set(endpoint.serving);
-            peers.push(peer);
+            peers.push(peer.clone());
         }
         self.stale.set(true);
     }
@@ -181,10 +186,42 @@ impl Balancer {
         self.peers.borrow().iter().any(|peer| peer.address == address)
     }
 
+    /// Whether one may be asked that is none of these.
+    #[must_use]
+    pub fn has_another(&self, avoid: &[SocketAddr], now: Instant) -> bool {
+        self.refresh(now);
+        let (peers, able) = (self.peers.borrow(), self.able.borrow());
+        let mut able = able.iter().filter_map(|place| peers.get(usize::try_from(*place).ok()?));
+        able.any(|peer| !avoid.contains(&peer.address))
+    }
+
     /// One of those that may be asked, if there is one: those that are ready and not left out; else those that are ready; else those that
     /// serve. Of two the one with less to do, and none of those to `avoid` if there is another.
     #[must_use]
     pub fn pick(self: &Rc<Self>, avoid: &[SocketAddr], dice: &mut Dice, now: Instant) -> Option<Pick> {
+        self.choose(avoid, dice, now, |one, other| other.load.at(now) < one.load.at(now))
+    }
+
+    /// As [`Balancer::pick`], for a connection that nobody reads: of two the one with fewer requests and connections. How long an answer took
+    /// is never known of it, and what is known of requests says nothing about connections that last.
+    #[must_use]
+    pub fn pick_connection(
+        self: &Rc<Self>,
+        avoid: &[SocketAddr],
+        dice: &mut Dice,
+        now: Instant,
+    ) -> Option<Pick> {
+        self.choose(avoid, dice, now, |one, other| other.in_flight() < one.in_flight())
+    }
+
+    /// `less` says whether the second of two has less to do.
+    fn choose(
+        self: &Rc<Self>,
+        avoid: &[SocketAddr],
+        dice: &mut Dice,
+        now: Instant,
+        less: impl Fn(&Peer, &Peer) -> bool,
+    ) -> Option<Pick> {
         self.refresh(now);
         let (peers, able) = (self.peers.borrow(), self.able.borrow());
         let at = |place: usize| able.get(place).and_then(|place| peers.get(usize::try_from(*place).ok()?));
@@ -194,14 +231,14 @@ impl Balancer {
             count if avoid.is_empty() => {
                 let first = dice.below(count);
                 let other = (first + 1 + dice.below(count - 1)) % count;
-                lesser(at(first)?, at(other)?, now)
+                lesser(at(first)?, at(other)?, less)
             }
             count => {
                 let start = dice.below(count);
                 let all = || (0..count).filter_map(|n| at((start + n) % count));
                 let mut others = all().filter(|peer| !avoid.contains(&peer.address));
                 match (others.next(), others.next()) {
-                    (Some(one), Some(other)) => lesser(one, other, now),
+                    (Some(one), Some(other)) => lesser(one, other, less),
                     (Some(one), None) => one,
                     _ => at(start)?,
                 }
@@ -240,6 +277,6 @@ impl Balancer {
     }
 }
 
-fn lesser<'p>(one: &'p Rc<Peer>, other: &'p Rc<Peer>, now: Instant) -> &'p Rc<Peer> {
-    if other.load.at(now) < one.load.at(now) { other } else { one }
+fn lesser<'p>(one: &'p Rc<Peer>, other: &'p Rc<Peer>, less: impl Fn(&Peer, &Peer) -> bool) -> &'p Rc<Peer> {
+    if less(one, other) { other } else { one }
 }

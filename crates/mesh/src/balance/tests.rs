@@ -104,14 +104,86 @@ fn no_more_than_a_share_is_left_out() {
         let out = balancer.peers.borrow().iter().filter(|peer| peer.record.is_out(now)).count();
         assert_eq!(usize::from(count) - out, kept, "of {count}");
     }
-    // A mixture of failures and successes is no reason.
+    // A mixture of failures and successes is no reason: each endpoint fails four times of five.
     let balancer = balancer(4, ejection, now);
-    for round in 0..100 {
-        let well = round % 3 == 0;
-        ask(&balancer, 1, &mut now, |_| {
-            if well { Went::Well(Duration::ZERO) } else { Went::Badly(500, Duration::ZERO) }
-        });
+    let asked: Vec<Cell<u32>> = vec![Cell::new(0); 5];
+    ask(&balancer, 500, &mut now, |port| {
+        let asked = &asked[usize::from(port)];
+        asked.set(asked.get() + 1);
+        let took = Duration::from_millis(1);
+        if asked.get().is_multiple_of(5) { Went::Well(took) } else { Went::Badly(500, took) }
+    });
+    assert!(asked[1..].iter().all(|asked| asked.get() > 10), "{asked:?}");
+    assert!(balancer.peers.borrow().iter().all(|peer| !peer.record.is_out(now)));
+}
+
+/// How often each port was chosen for a connection that nobody reads, and the connections.
+fn hold(balancer: &Rc<Balancer>, times: usize, now: Instant) -> (Vec<usize>, Vec<Pick>) {
+    let mut dice = Dice::new(11);
+    let mut counts = vec![0; balancer.len() + 1];
+    let held: Vec<Pick> =
+        (0..times).map(|_| balancer.pick_connection(&[], &mut dice, now).unwrap()).collect();
+    held.iter().for_each(|pick| counts[usize::from(pick.address().port())] += 1);
+    (counts, held)
+}
+
+#[test]
+fn a_new_endpoint_gets_its_share_of_what_nobody_reads() {
+    let began = Instant::now();
+    let balancer = balancer(2, Ejection::default(), began);
+    let (counts, held) = hold(&balancer, 100, began);
+    assert!(counts[1].abs_diff(counts[2]) <= 2, "{counts:?}");
+    drop(held);
+    // One that failed once, and one that is new.
+    let mut dice = Dice::new(1);
+    balancer.pick_connection(&[], &mut dice, began).unwrap().went(Went::NotAtAll, began);
+    let now = began + Duration::from_secs(100);
+    balancer.set(&[1, 2, 3].map(|port| endpoint(port, true, true)), now);
+    let (counts, held) = hold(&balancer, 300, now);
+    assert!(counts[1..].iter().all(|count| (98..=102).contains(count)), "{counts:?}");
+    drop(held);
+    // Hours later no load has become nothing.
+    let (counts, _held) = hold(&balancer, 60, now + Duration::from_secs(4 * 3600));
+    assert!(counts[1..].iter().all(|count| (18..=22).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn who_was_not_asked_for_hours_is_still_busy() {
+    let began = Instant::now();
+    let balancer = balancer(2, Ejection::default(), began);
+    let now = began + Duration::from_secs(3 * 3600);
+    let mut dice = Dice::new(1);
+    let held: Vec<Pick> = (0..40).map(|_| balancer.pick(&[], &mut dice, now).unwrap()).collect();
+    let first = held.iter().filter(|pick| pick.address().port() == 1).count();
+    assert!((19..=21).contains(&first), "{first}");
+}
+
+#[test]
+fn a_connection_ends_a_row_of_failures() {
+    let now = Instant::now();
+    let ejection = Ejection { no_answers: 3, share: 100, ..Ejection::default() };
+    let balancer = balancer(1, ejection, now);
+    let mut dice = Dice::new(1);
+    let mut went = |went| {
+        balancer.pick_connection(&[], &mut dice, now).unwrap().went(went, now);
+        balancer.peers.borrow()[0].record.is_out(now)
+    };
+    for next in [Went::NotAtAll, Went::NotAtAll, Went::Connected, Went::NotAtAll, Went::NotAtAll] {
+        assert!(!went(next), "{next:?}");
     }
+    assert!(went(Went::NotAtAll), "three in a row");
+    assert_eq!(balancer.peers.borrow()[0].load.latency(), Some(PENALTY), "a connection is no latency");
+}
+
+#[test]
+fn whether_there_is_another_is_known() {
+    let now = Instant::now();
+    let balancer = balancer(2, Ejection::default(), now);
+    let addresses: Vec<SocketAddr> = balancer.peers.borrow().iter().map(|peer| peer.address).collect();
+    assert!(balancer.has_another(&[], now) && balancer.has_another(&addresses[..1], now));
+    assert!(!balancer.has_another(&addresses, now));
+    balancer.set(&[endpoint(1, true, true), endpoint(2, false, true)], now);
+    assert!(!balancer.has_another(&addresses[..1], now), "it is not ready");
 }
 
 #[test]

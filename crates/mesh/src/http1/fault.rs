@@ -9,7 +9,7 @@ pub enum Fault {
     /// Another version of HTTP.
     #[error("its version is none of HTTP/1.0 and HTTP/1.1")]
     Version,
-    /// The target is longer than [`Bounds::head`](super::Bounds) lets it be, or has a byte that must be percent-encoded.
+    /// The target is none of the four forms, or has a byte that must be percent-encoded.
     #[error("its target {0}")]
     Target(&'static str),
     /// A line ends with LF alone, or has a CR inside.
@@ -42,8 +42,8 @@ pub enum Fault {
     /// A transfer coding other than `chunked`.
     #[error("Transfer-Encoding is not \"chunked\"")]
     UnknownCoding,
-    /// `Connection` names a header without which the message is another.
-    #[error("Connection names a header that is not only for this connection")]
+    /// `Connection` names a header without which the message is another, or more than anybody means.
+    #[error("Connection names a header that is not only for this connection, or has more than 32 options")]
     Connection,
     /// A chunk's size, extension or end.
     #[error("a chunk {0}")]
@@ -54,7 +54,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What a request with it is answered: 400, 414, 431, 501 or 505.
+    /// What a request with it is answered: 400, 431, 501 or 505.
     #[must_use]
     pub fn status(self) -> u16 {
         match self {

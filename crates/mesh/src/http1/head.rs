@@ -135,6 +135,9 @@ impl Default for Head {
     }
 }
 
+/// So many options `Connection` may have: each header is looked for among them.
+const OPTIONS: usize = 32;
+
 /// What the headers say together.
 #[derive(Default)]
 struct Said {
@@ -142,6 +145,16 @@ struct Said {
     chunked: bool,
     wants_upgrade: bool,
     upgrade_to: bool,
+    /// One of several `Upgrade` asks for what is not passed on.
+    upgrade_barred: bool,
+    /// How many options `Connection` has.
+    options: usize,
+}
+
+impl Said {
+    fn upgrades(&self) -> bool {
+        self.wants_upgrade && self.upgrade_to && !self.upgrade_barred
+    }
 }
 
 impl Head {
@@ -198,7 +211,7 @@ impl Head {
         if self.kind == Method::Connect && self.framing != Framing::None {
             return Err(Fault::Length("or Transfer-Encoding is in a CONNECT"));
         }
-        self.upgrade = said.wants_upgrade && said.upgrade_to && !self.old;
+        self.upgrade = said.upgrades() && !self.old;
         Ok(())
     }
 
@@ -248,7 +261,7 @@ impl Head {
             (None, false) => Framing::Close,
         };
         self.upgrade = tunnel;
-        if self.status == 101 && !(said.wants_upgrade && said.upgrade_to) {
+        if self.status == 101 && !said.upgrades() {
             return Err(Fault::FirstLine("a 101 with Connection: upgrade and Upgrade"));
         }
         Ok(())
@@ -309,6 +322,10 @@ impl Head {
             }
             Kind::Connection => {
                 for option in field::list(value) {
+                    said.options += 1;
+                    if said.options > OPTIONS {
+                        return Err(Fault::Connection);
+                    }
                     match option {
                         _ if option.eq_ignore_ascii_case(b"close") => self.close = true,
                         _ if option.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
@@ -325,7 +342,8 @@ impl Head {
             }
             // HTTP/2 over an upgraded connection would be a tunnel that nobody reads; it may be declined (RFC 9110, 7.8).
             Kind::Upgrade => {
-                said.upgrade_to = !field::list(value).any(|name| {
+                said.upgrade_to = true;
+                said.upgrade_barred |= field::list(value).any(|name| {
                     name.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"h2c"))
                         || name.get(..3).is_some_and(|name| name.eq_ignore_ascii_case(b"tls"))
                 });

@@ -83,6 +83,9 @@ fn what_could_be_read_in_two_ways_is_refused() {
         ("Connection: host\r\n", 400),
         ("Connection: close, Content-Length\r\nContent-Length: 5\r\n", 400),
         ("Connection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n", 400),
+        (&format!("Connection: {}\r\n", "a, ".repeat(33)), 400),
+        (&format!("Connection: {}\r\n", "close,".repeat(2000)), 400),
+        (&"Connection: a, b, c\r\n".repeat(11), 400),
     ] {
         let whole = format!("POST / HTTP/1.1\r\n{host}{text}\r\n");
         assert_eq!(read(&whole).map_err(Fault::status).map(drop), Err(status), "{whole:?}");
@@ -194,6 +197,17 @@ fn what_is_for_one_hop_is_not_passed_on() {
     assert!(read(text).unwrap().upgrades());
     let wanted = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nconnection: upgrade\r\n\r\n";
     assert_eq!(passed(text, &Forward::default()), wanted);
+    // Nor is it hidden by a line before or behind.
+    for lines in ["Upgrade: h2c\r\nUpgrade: websocket", "Upgrade: websocket\r\nUpgrade: x, TLS/1.2"] {
+        let text = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n{lines}\r\n\r\n");
+        assert!(!read(&text).unwrap().upgrades());
+        assert_eq!(passed(&text, &Forward::default()), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let text = format!("HTTP/1.1 101 Switching\r\nConnection: upgrade\r\n{lines}\r\n\r\n");
+        assert!(answered(&text, Method::Idempotent).is_err());
+    }
+    let options = format!("Connection: {}close", "x-mine, ".repeat(31));
+    let text = format!("GET / HTTP/1.1\r\nHost: a\r\n{options}\r\nX-Mine: 1\r\n\r\n");
+    assert_eq!(passed(&text, &Forward::default()), "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
 #[test]

@@ -110,8 +110,11 @@ pub(super) fn ask<'f>(
                 }
             },
         },
-        // Such a connection is passed on unread.
-        Routing::Connections(_) | Routing::Refused => return Ok(none()),
+        // The routes have changed since this connection was begun; by the next one they are kept.
+        Routing::Connections(_) | Routing::Refused => {
+            let text = format!("{} is passed on unread now, connect again", frontend.name);
+            return Ok(Way::Answer(Answer::new(503, text)));
+        }
     };
     let service = match &share.to {
         Destination::Service(service) => *service,

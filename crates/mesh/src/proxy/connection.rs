@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::ask::{Asked, Way, ask};
 use super::detect::{ENOUGH, Spoken, spoken};
+use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
 use super::{Origin, Proxy};
@@ -76,25 +77,24 @@ fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Service {
 
 /// To where it was going, unread.
 async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr) {
-    let limit = proxy.reactor.now() + proxy.settings.connect;
-    match proxy.reactor.before(Some(limit), Socket::connect(&proxy.reactor, to)).await {
-        Ok(Ok(server)) => {
-            proxy.count(|counts| counts.connected += 1);
-            unread(proxy, client, server).await;
-        }
-        _ => client.reset(),
+    match proxy.reach(to).await {
+        Ok(server) => unread(proxy, client, server).await,
+        Err(_) => client.reset(),
     }
 }
 
 /// To an endpoint, unread.
 async fn pass(proxy: &Rc<Proxy>, client: Socket, service: Service) {
     match connect(proxy, service).await {
-        Some((pick, server)) => {
-            unread(proxy, client, server).await;
-            drop(pick);
-        }
+        Some((pick, server)) => to_endpoint(proxy, client, pick, server).await,
         None => client.reset(),
     }
+}
+
+async fn to_endpoint(proxy: &Rc<Proxy>, client: Socket, pick: Pick, server: Socket) {
+    // All that is ever known of it: there was a connection.
+    pick.went(Went::Connected, proxy.reactor.now());
+    unread(proxy, client, server).await;
 }
 
 /// A connection to an endpoint of a Service; to another where there is none to the first.
@@ -102,17 +102,18 @@ async fn connect(proxy: &Rc<Proxy>, service: Service) -> Option<(Pick, Socket)> 
     let balancer = proxy.balancer(service)?;
     let mut avoid = Vec::new();
     for _ in 0..=proxy.settings.other_endpoints {
-        let pick = balancer.pick(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
-        let limit = proxy.reactor.now() + proxy.settings.connect;
-        match proxy.reactor.before(Some(limit), Socket::connect(&proxy.reactor, pick.address())).await {
-            Ok(Ok(server)) => {
-                proxy.count(|counts| counts.connected += 1);
-                return Some((pick, server));
-            }
-            _ => {
-                pick.went(Went::NotAtAll, proxy.reactor.now());
+        let pick = balancer.pick_connection(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
+        match proxy.reach(pick.address()).await {
+            Ok(server) => return Some((pick, server)),
+            Err(e) => {
+                if !is_own(&e) {
+                    pick.went(Went::NotAtAll, proxy.reactor.now());
+                }
                 avoid.push(pick.address());
             }
+        }
+        if !balancer.has_another(&avoid, proxy.reactor.now()) {
+            return None;
         }
     }
     None
@@ -120,10 +121,6 @@ async fn connect(proxy: &Rc<Proxy>, service: Service) -> Option<(Pick, Socket)> 
 
 async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
     proxy.count(|counts| counts.unread += 1);
-    // Such a connection may rest for days; that its peer is gone without a word is seen all the same.
-    for socket in [&client, &server] {
-        let _unwatched = rustix::net::sockopt::set_socket_keepalive(socket, true);
-    }
     if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
         client.reset();
         server.reset();
@@ -135,33 +132,39 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     let limit = proxy.reactor.now() + proxy.settings.detect;
     let mut ahead = None;
     if !client.looks_stale() {
-        ahead = connect(&proxy, service).await;
+        // Who speaks first need not wait for a connection that is for the case that it does not.
+        let spoken = async {
+            client.readable().await;
+            None
+        };
+        ahead = race(connect(&proxy, service), spoken).await;
         // Without an endpoint there may still be routes for what the client will say.
         if let Some((_, server)) = &ahead {
             let either = race(client.readable(), server.readable());
             let _elapsed = proxy.reactor.before(Some(limit), either).await;
         }
     }
+    let speaks = ahead.as_ref().is_some_and(|(_, server)| server.has_bytes());
+    // A server that has closed says nothing about what is spoken.
+    let ahead = ahead.filter(|(_, server)| speaks || !server.has_ended());
     let said = match &ahead {
-        Some((_, server)) if server.is_readable() || !client.is_readable() => Spoken::Other,
+        Some(_) if speaks || !client.is_readable() => Spoken::Other,
         _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
     };
     match (said, ahead) {
         (Spoken::Http1, ahead) => {
             if let Some((pick, server)) = ahead {
+                server.set_patience(proxy.settings.stall);
                 proxy.pool.put(pick.address(), server, proxy.reactor.now());
             }
             http(proxy, client, to, origin).await;
         }
         (Spoken::Http2, ahead) if reads(&proxy, to, &origin) => {
             drop(ahead);
-            let _gone = client.write(&HTTP_1_1_REQUIRED).await;
+            let _gone = proxy.moving(client.write(&HTTP_1_1_REQUIRED)).await;
             linger(&proxy, &client).await;
         }
-        (_, Some((pick, server))) => {
-            unread(&proxy, client, server).await;
-            drop(pick);
-        }
+        (_, Some((pick, server))) => to_endpoint(&proxy, client, pick, server).await,
         (_, None) => pass(&proxy, client, service).await,
     }
 }
@@ -292,7 +295,8 @@ async fn one(
     }
     let next = match way {
         Way::Answer(answer) => {
-            let keep = asked.keeps_alive && asked.body.is_done();
+            let unread = matches!(frontend.routing, Routing::Connections(_) | Routing::Refused);
+            let keep = asked.keeps_alive && asked.body.is_done() && !unread;
             answered(proxy, client, &answer, &asked, keep).await
         }
         Way::To { service, share, rule } => {
@@ -341,7 +345,7 @@ pub(super) async fn answered(
     };
     let mut out = proxy.reactor.bytes();
     answer.write(&mut out, asked.method == Method::Head, connection);
-    let sent = client.write(&out).await;
+    let sent = proxy.moving(client.write(&out)).await;
     proxy.reactor.give_back_bytes(out);
     match sent {
         Ok(()) if keep => Next::Keep,

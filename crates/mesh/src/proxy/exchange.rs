@@ -1,18 +1,17 @@
 //! One try of a request at one endpoint.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Proxy;
 use super::ask::Asked;
-use super::tunnel::carry;
+use super::progress::{Progress, Stage};
+use super::tunnel::{Torn, carry};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Edits, Ending, Fault, Framing, response};
-use crate::reactor::{Buffer, Socket, both, race};
+use crate::reactor::{Buffer, Socket, race};
 
 /// From so many bytes on a body is passed on unread.
 const UNREAD: u64 = 64 << 10;
@@ -28,14 +27,11 @@ pub(super) struct Exchange<'a> {
     pub(super) asked: &'a Asked,
     pub(super) response: &'a Edits,
     pub(super) pick: &'a Pick,
-    /// Answers that are not passed on, since the request is tried again.
-    pub(super) codes: &'a [u16],
+    /// Whether an answer with this status is not passed on, since the request is tried again. If so the budget has been charged for it.
+    pub(super) swallows: &'a dyn Fn(u16) -> bool,
     /// Whether only a new connection is good enough.
     pub(super) fresh: bool,
-    /// Set when the client is sent something.
-    pub(super) answering: &'a Cell<bool>,
-    /// Set when more of the body is read: it cannot be sent once more.
-    pub(super) uploading: &'a Cell<bool>,
+    pub(super) progress: &'a Progress,
 }
 
 /// What becomes of the client's connection.
@@ -57,6 +53,8 @@ pub(super) enum Failed {
     /// An answer that is to be tried again.
     Status(u16),
     Late,
+    /// The time was over before the request was sent whole: nobody can tell whose doing that is.
+    Unsent,
     /// The client is gone.
     Client,
     /// The request's body breaks the rules.
@@ -73,6 +71,10 @@ impl Failed {
             Self::Broken(fault) => (502, format!("{frontend}: the answer of {endpoint} is refused: {fault}")),
             Self::Status(status) => (*status, format!("{frontend}: {endpoint} answered {status}")),
             Self::Late => (504, format!("{frontend}: {endpoint} took longer than the route lets it")),
+            Self::Unsent => (
+                408,
+                format!("{frontend}: the request did not come whole in the time that the route lets it"),
+            ),
             Self::Client => (408, "the client is gone".into()),
             Self::Request(fault) => (400, format!("the request is refused: {fault}")),
         }
@@ -104,12 +106,15 @@ enum Unsent {
     Request(Fault),
     /// The endpoint takes no more; it may have answered.
     Endpoint,
+    /// The endpoint has taken nothing for too long.
+    Stuck,
 }
 
 impl Exchange<'_> {
     pub(super) async fn run(&self, buffer: &mut Buffer) -> Result<Done, Failed> {
-        let reactor = &self.proxy.reactor;
+        let (reactor, progress) = (&self.proxy.reactor, self.progress);
         let address = self.pick.address();
+        progress.stage.set(Stage::Reaching);
         let pooled = if self.fresh { None } else { self.proxy.pool.take(address, reactor.now()) };
         // What must not be sent twice is not sent over a connection of which the kernel knows that it has ended.
         let pooled = pooled.filter(|pooled| self.asked.method.is_idempotent() || !pooled.looks_stale());
@@ -117,44 +122,24 @@ impl Exchange<'_> {
         let server = match pooled {
             Some(pooled) => pooled,
             None => {
-                let limit = reactor.now() + self.proxy.settings.connect;
-                let connected = reactor.before(Some(limit), Socket::connect(reactor, address)).await;
-                let late = |_| Err(io::ErrorKind::TimedOut.into());
-                let server = connected.unwrap_or_else(late).map_err(Failed::NoConnection)?;
-                self.proxy.count(|counts| counts.connected += 1);
+                let server = self.proxy.reach(address).await.map_err(Failed::NoConnection)?;
+                server.set_patience(self.proxy.settings.stall);
                 server
             }
         };
         let began = Instant::now();
-        if server.write(self.out).await.is_err() && used {
-            return Err(Failed::Stale);
-        }
-        let done = Cell::new(self.asked.body.is_done());
-        let mut body = self.asked.body.clone();
-        let (sent, passed) = if done.get() {
-            let gone = async {
-                self.client.dead().await;
-                Err(Failed::Client)
-            };
-            let passed = race(self.download(&server, used, &done, began), gone).await;
-            (true, passed?)
-        } else {
-            let upload = pin!(self.upload(&server, buffer, &mut body, &done));
-            let download = pin!(self.download(&server, used, &done, began));
-            let give_up =
-                |sent: &Result<(), Unsent>| matches!(sent, Err(Unsent::Client | Unsent::Request(_)));
-            match both(upload, download, give_up).await {
-                (Some(Err(Unsent::Request(fault))), _) => return Err(Failed::Request(fault)),
-                (sent, Some(passed)) => (matches!(sent, Some(Ok(()))), passed?),
-                _ => return Err(Failed::Client),
-            }
-        };
+        // The answer may come before all was sent. Once it was, all that is left to do on this side is to see whether somebody still waits.
+        let upload = async { Err(self.upload(&server, buffer, used).await) };
+        let passed = race(upload, self.download(&server, used, began)).await?;
+        let sent = progress.stage.get() == Stage::Asked;
         if passed.tunnel {
             // What the client has sent behind its request is not for us.
-            if !sent || server.write(buffer.data()).await.is_err() {
+            if !sent || self.proxy.moving(server.write(buffer.data())).await.is_err() {
                 return Err(Failed::Client);
             }
             buffer.consume(buffer.data().len());
+            // Who has a tunnel may rest as it likes.
+            server.set_patience(Duration::ZERO);
             return Ok(Done::Tunnel(server));
         }
         if passed.reusable && sent {
@@ -163,50 +148,78 @@ impl Exchange<'_> {
         Ok(if passed.keep && sent { Done::Keep } else { Done::Close })
     }
 
-    /// The rest of the request's body.
-    async fn upload(
-        &self,
-        server: &Socket,
-        buffer: &mut Buffer,
-        body: &mut Body,
-        done: &Cell<bool>,
-    ) -> Result<(), Unsent> {
+    /// Sends the request, then waits until nobody wants its answer any more. Why there will be none.
+    async fn upload(&self, server: &Socket, buffer: &mut Buffer, used: bool) -> Failed {
+        let gone = async || {
+            self.progress.gone(self.proxy, self.client).await;
+            Failed::Client
+        };
+        let write = async { Ok(self.proxy.moving(server.write(self.out)).await) };
+        let unsent = match race(write, async { Err(gone().await) }).await {
+            Err(gone) => return gone,
+            Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Unsent::Stuck),
+            Ok(Err(_)) if used => return Failed::Stale,
+            Ok(Err(_)) => Err(Unsent::Endpoint),
+            Ok(Ok(())) => self.rest_of_request(server, buffer).await,
+        };
+        match unsent {
+            Ok(()) => self.progress.stage.set(Stage::Asked),
+            // It may have answered.
+            Err(Unsent::Endpoint) => {}
+            // It may be answering, and has its reason not to take the rest.
+            Err(Unsent::Stuck) if self.progress.answering.get() => {}
+            Err(Unsent::Stuck) => return Failed::NoAnswer,
+            Err(Unsent::Client) => return Failed::Client,
+            Err(Unsent::Request(fault)) => return Failed::Request(fault),
+        }
+        gone().await
+    }
+
+    /// What comes of the request's body behind what came with its head.
+    async fn rest_of_request(&self, server: &Socket, buffer: &mut Buffer) -> Result<(), Unsent> {
+        let mut body = self.asked.body.clone();
+        // Who waits for a 100 waits for the endpoint.
+        if !body.is_done() && !self.asked.expects {
+            self.progress.stage.set(Stage::Uploading);
+        }
         while !body.is_done() {
             if buffer.is_empty() {
                 if body.ahead() >= UNREAD {
-                    self.uploading.set(true);
+                    self.beyond_the_head();
                     let count = body.ahead();
-                    let carried = carry(self.proxy, self.client, server, count).await;
-                    match carried {
-                        Ok(()) => {}
-                        Err(_) if server.is_dead() => return Err(Unsent::Endpoint),
-                        Err(_) => return Err(Unsent::Client),
-                    }
+                    carry(self.proxy, self.client, server, count).await.map_err(|torn| match torn {
+                        Torn::To => Unsent::Endpoint,
+                        Torn::Stuck => Unsent::Stuck,
+                        Torn::From | Torn::Own => Unsent::Client,
+                    })?;
                     body.pass(count);
                     continue;
                 }
-                if !matches!(self.moving(self.client.read(buffer)).await, Ok(1..)) {
+                if !matches!(self.proxy.moving(self.client.read(buffer)).await, Ok(1..)) {
                     return Err(Unsent::Client);
                 }
             }
-            self.uploading.set(true);
+            self.beyond_the_head();
             let count = body.take(buffer.data()).map_err(Unsent::Request)?;
-            let sent = self.moving(server.write(buffer.data().get(..count).unwrap_or_default())).await;
+            let piece = buffer.data().get(..count).unwrap_or_default();
+            let sent = self.proxy.moving(server.write(piece)).await;
             buffer.consume(count);
-            sent.map_err(|_| Unsent::Endpoint)?;
+            sent.map_err(
+                |e| {
+                    if e.kind() == io::ErrorKind::TimedOut { Unsent::Stuck } else { Unsent::Endpoint }
+                },
+            )?;
         }
-        done.set(true);
         Ok(())
     }
 
+    fn beyond_the_head(&self) {
+        self.progress.uploading.set(true);
+        self.progress.stage.set(Stage::Uploading);
+    }
+
     /// The answer, from the endpoint to the client.
-    async fn download(
-        &self,
-        server: &Socket,
-        used: bool,
-        uploaded: &Cell<bool>,
-        began: Instant,
-    ) -> Result<Passed, Failed> {
+    async fn download(&self, server: &Socket, used: bool, began: Instant) -> Result<Passed, Failed> {
         let reactor = &self.proxy.reactor;
         server.readable().await;
         let mut buffer = reactor.buffer();
@@ -214,7 +227,7 @@ impl Exchange<'_> {
         let mut informational = 0;
         let mut head = loop {
             let length = self.head(server, &mut buffer, used && informational == 0).await?;
-            match self.read(buffer.data().get(..length), uploaded.get(), began, &mut out)? {
+            match self.read(buffer.data().get(..length), began, &mut out)? {
                 Some(head) => {
                     buffer.consume(length);
                     break head;
@@ -227,8 +240,12 @@ impl Exchange<'_> {
                         )));
                     }
                     buffer.consume(length);
-                    // It is no answer yet: what fails now is still answered.
-                    self.client.write(&out).await.map_err(|_| Failed::Client)?;
+                    // It is no answer yet: what fails behind it is still answered, but not in the middle of it.
+                    self.answer(&out).await?;
+                    self.progress.answering.set(false);
+                    if self.progress.stage.get() == Stage::Reaching {
+                        self.progress.stage.set(Stage::Uploading);
+                    }
                 }
             }
         };
@@ -271,7 +288,6 @@ impl Exchange<'_> {
     fn read(
         &self,
         bytes: Option<&[u8]>,
-        uploaded: bool,
         began: Instant,
         out: &mut Vec<u8>,
     ) -> Result<Option<Answering>, Failed> {
@@ -291,11 +307,12 @@ impl Exchange<'_> {
             return Err(Failed::Broken(Fault::FirstLine("of an answer to what was asked (101)")));
         }
         self.note(status, began);
-        if self.codes.contains(&status) && !self.uploading.get() {
+        if !self.progress.uploading.get() && (self.swallows)(status) {
             return Err(Failed::Status(status));
         }
         let plain = asked.old && framing == Framing::Chunked;
         // A client that is still sending is not waited for.
+        let uploaded = self.progress.stage.get() == Stage::Asked;
         let keep =
             asked.keeps_alive && uploaded && framing != Framing::Close && !plain && !proxy.draining.get();
         let connection = match (keep || tunnel, asked.old) {
@@ -321,7 +338,14 @@ impl Exchange<'_> {
         while !body.is_done() {
             if body.ahead() >= UNREAD && !body.ends_with_connection() && !*plain {
                 let count = body.ahead();
-                carry(self.proxy, server, self.client, count).await.map_err(|_| Failed::NoAnswer)?;
+                self.progress.carrying.set(true);
+                let carried = carry(self.proxy, server, self.client, count).await;
+                self.progress.carrying.set(false);
+                carried.map_err(|torn| match torn {
+                    Torn::From => Failed::NoAnswer,
+                    // It is cut all the same, and the endpoint has done nothing for that.
+                    Torn::To | Torn::Stuck | Torn::Own => Failed::Client,
+                })?;
                 body.pass(count);
                 continue;
             }
@@ -344,16 +368,9 @@ impl Exchange<'_> {
     }
 
     async fn answer(&self, bytes: &[u8]) -> Result<(), Failed> {
-        self.answering.set(true);
-        self.moving(self.client.write(bytes)).await.map_err(|_| Failed::Client)
-    }
-
-    /// Waits for a peer that has begun to send or to take something no longer than it may rest. How long a backend thinks is the route's to
-    /// bound.
-    async fn moving<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-        let reactor = &self.proxy.reactor;
-        let limit = reactor.now() + self.proxy.settings.stall;
-        reactor.before(Some(limit), work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        self.progress.answering.set(true);
+        self.progress.pieces.set(self.progress.pieces.get() + 1);
+        self.proxy.moving(self.client.write(bytes)).await.map_err(|_| Failed::Client)
     }
 
     fn note(&self, status: u16, began: Instant) {

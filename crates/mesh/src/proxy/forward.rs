@@ -1,6 +1,5 @@
 //! A request to its backend, once more where that is right.
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,10 +9,12 @@ use super::answer::Answer;
 use super::ask::Asked;
 use super::connection::{Next, answered};
 use super::exchange::{Done, Exchange, Failed};
+use super::progress::{Progress, Stage};
+use super::reach::is_own;
 use super::rules::{Frontend, Rule, Service, Share};
 use super::{Counts, Proxy};
 use crate::balance::Went;
-use crate::reactor::{Buffer, Elapsed, Socket};
+use crate::reactor::{Buffer, Elapsed, Socket, race};
 
 /// The longest time between two tries.
 const BACKOFF: Duration = Duration::from_secs(10);
@@ -25,6 +26,15 @@ struct Left {
     /// Endpoints to which there was no connection.
     endpoints: u32,
     backoff: Duration,
+    /// When the time for all of it is over.
+    limit: Option<Instant>,
+}
+
+impl Left {
+    /// Whether there is time to wait before another try.
+    fn fits(&self, now: Instant) -> bool {
+        self.limit.is_none_or(|limit| now + self.backoff < limit)
+    }
 }
 
 impl Proxy {
@@ -44,23 +54,33 @@ impl Proxy {
         let mut left = Left {
             tries: retry.map_or(0, |retry| retry.attempts),
             endpoints: self.settings.other_endpoints,
-            backoff: Duration::from_millis(retry.and_then(|retry| retry.backoff_ms).unwrap_or(0)),
+            backoff: Duration::from_millis(retry.and_then(|retry| retry.backoff_ms).unwrap_or(0))
+                .min(BACKOFF),
+            limit,
         };
         let mut avoid: Vec<SocketAddr> = Vec::new();
-        let (answering, uploading) = (Cell::new(false), Cell::new(false));
+        let progress = Progress::default();
         let mut fresh = false;
         loop {
-            let picked = self
-                .balancer(service)
+            let balancer = self.balancer(service);
+            let picked = balancer
+                .as_ref()
                 .and_then(|balancer| balancer.pick(&avoid, &mut self.dice.borrow_mut(), self.reactor.now()));
             let Some(pick) = picked else {
                 let text = format!("{}: the backend has no endpoint that is ready", frontend.name);
-                return self.give_up(client, asked, 503, text, &uploading).await;
+                return self.give_up(client, asked, 503, text, &progress).await;
             };
             let now = self.reactor.now();
             let one = rule.and_then(|rule| rule.backend).map(|time| now + time);
             let limit_of_one = [limit, one].into_iter().flatten().min();
-            let codes = retry.filter(|_| left.tries > 0).map_or(&[][..], |retry| &retry.codes);
+            // An answer that is thrown away must be followed by another try, so all that this needs is asked for before.
+            let swallows = |status: u16| {
+                let now = self.reactor.now();
+                left.tries > 0
+                    && retry.is_some_and(|retry| retry.codes.contains(&status))
+                    && left.fits(now)
+                    && self.budget.borrow_mut().retry(now)
+            };
             let exchange = Exchange {
                 proxy: self,
                 client,
@@ -68,56 +88,80 @@ impl Proxy {
                 asked,
                 response: &share.response,
                 pick: &pick,
-                codes,
+                swallows: &swallows,
                 fresh,
-                answering: &answering,
-                uploading: &uploading,
+                progress: &progress,
             };
             let failed = match self.reactor.before(limit_of_one, exchange.run(buffer)).await {
                 Ok(Ok(Done::Keep)) => return Next::Keep,
                 Ok(Ok(Done::Close)) => return Next::Close,
                 Ok(Ok(Done::Tunnel(server))) => return Next::Tunnel(server, pick),
                 Ok(Err(failed)) => failed,
+                Err(Elapsed) if progress.stage.get() == Stage::Uploading => Failed::Unsent,
                 Err(Elapsed) => {
-                    pick.went(
-                        Went::Badly(504, self.reactor.now().saturating_duration_since(now)),
-                        self.reactor.now(),
-                    );
+                    if !progress.answering.get() {
+                        let took = self.reactor.now().saturating_duration_since(now);
+                        pick.went(Went::Badly(504, took), self.reactor.now());
+                    }
                     Failed::Late
                 }
             };
-            if matches!(failed, Failed::NoConnection(_) | Failed::NoAnswer | Failed::Broken(_)) {
+            let theirs = match &failed {
+                Failed::NoConnection(e) => !is_own(e),
+                Failed::NoAnswer | Failed::Broken(_) => true,
+                _ => false,
+            };
+            if theirs {
                 pick.went(Went::NotAtAll, self.reactor.now());
             }
-            if answering.get() || matches!(failed, Failed::Client) {
+            if progress.answering.get() || matches!(failed, Failed::Client) {
                 return Next::Reset;
-            }
-            let over = limit.is_some_and(|limit| self.reactor.now() >= limit);
-            let again = !over && !uploading.get() && self.again(&failed, asked, &mut left, &mut fresh);
-            if !again {
-                let (status, text) = failed.answer(&frontend.name, pick.address());
-                return self.give_up(client, asked, status, text, &uploading).await;
             }
             if !matches!(failed, Failed::Stale) {
                 avoid.push(pick.address());
             }
+            let now = self.reactor.now();
+            let others = balancer.is_some_and(|balancer| balancer.has_another(&avoid, now));
+            let over = limit.is_some_and(|limit| now >= limit);
+            let again = !over
+                && !progress.uploading.get()
+                && self.again(&failed, asked, (&mut left, others), &mut fresh);
+            if !again {
+                let (status, text) = failed.answer(&frontend.name, pick.address());
+                return self.give_up(client, asked, status, text, &progress).await;
+            }
             drop(pick);
-            if matches!(failed, Failed::Status(_) | Failed::Late | Failed::NoAnswer)
-                && !self.pause(&mut left, limit).await
-            {
-                let text = format!("{}: it took longer than the route lets it", frontend.name);
-                return self.give_up(client, asked, 504, text, &uploading).await;
+            if matches!(failed, Failed::Status(_) | Failed::Late | Failed::NoAnswer | Failed::Broken(_)) {
+                let until = now + left.backoff;
+                left.backoff = (left.backoff * 2).min(BACKOFF);
+                let wait = async {
+                    self.reactor.until(until).await;
+                    false
+                };
+                let gone = async {
+                    progress.gone(self, client).await;
+                    true
+                };
+                if race(wait, gone).await {
+                    return Next::Reset;
+                }
             }
         }
     }
 
     /// Whether a request is tried again that has failed so.
-    fn again(&self, failed: &Failed, asked: &Asked, left: &mut Left, fresh: &mut bool) -> bool {
+    fn again(
+        &self,
+        failed: &Failed,
+        asked: &Asked,
+        (left, others): (&mut Left, bool),
+        fresh: &mut bool,
+    ) -> bool {
         let now = self.reactor.now();
         match failed {
-            // It never reached anybody.
+            // It never reached anybody. Who could not be reached just now is not asked at once again.
             Failed::NoConnection(_) => {
-                if left.endpoints == 0 || !self.budget.borrow_mut().retry(now) {
+                if left.endpoints == 0 || !others || !self.budget.borrow_mut().retry(now) {
                     return false;
                 }
                 left.endpoints -= 1;
@@ -135,33 +179,24 @@ impl Proxy {
                     return false;
                 }
             }
-            Failed::Status(_) | Failed::Late => {
+            // The budget was charged when the answer was thrown away.
+            Failed::Status(_) => left.tries = left.tries.saturating_sub(1),
+            Failed::Late => {
                 if !self.spend(left, now) {
                     return false;
                 }
             }
-            Failed::Client | Failed::Request(_) => return false,
+            Failed::Client | Failed::Request(_) | Failed::Unsent => return false,
         }
         self.count(|counts: &mut Counts| counts.retried += 1);
         true
     }
 
     fn spend(&self, left: &mut Left, now: Instant) -> bool {
-        if left.tries == 0 || !self.budget.borrow_mut().retry(now) {
+        if left.tries == 0 || !left.fits(now) || !self.budget.borrow_mut().retry(now) {
             return false;
         }
         left.tries -= 1;
-        true
-    }
-
-    /// Waits before the next try, longer each time; false where the time for all of it would be over.
-    async fn pause(&self, left: &mut Left, limit: Option<Instant>) -> bool {
-        let until = self.reactor.now() + left.backoff;
-        left.backoff = (left.backoff * 2).min(BACKOFF);
-        if limit.is_some_and(|limit| until >= limit) {
-            return false;
-        }
-        self.reactor.until(until).await;
         true
     }
 
@@ -171,9 +206,9 @@ impl Proxy {
         asked: &Asked,
         status: u16,
         text: String,
-        uploading: &Cell<bool>,
+        progress: &Progress,
     ) -> Next {
-        let keep = asked.keeps_alive && asked.body.is_done() && !uploading.get();
+        let keep = asked.keeps_alive && asked.body.is_done() && !progress.uploading.get();
         answered(self, client, &Answer::new(status, text), asked, keep).await
     }
 }

@@ -14,11 +14,14 @@ mod detect;
 mod exchange;
 mod forward;
 mod pool;
+mod progress;
+mod reach;
 mod rules;
 mod tables;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,7 +36,7 @@ pub use tables::{Builder, Tables};
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
 use crate::http1::{Bounds, Head};
-use crate::reactor::{Reactor, Socket};
+use crate::reactor::{Reactor, Socket, keep_alive};
 use pool::Pool;
 use tunnel::Pipes;
 
@@ -58,7 +61,9 @@ pub struct Settings {
     pub head: Duration,
     /// A client's connection without a request; then it is closed.
     pub idle: Duration,
-    /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset.
+    /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset. So it is
+    /// if it sends nothing more at all and for so long there is nothing for it. An endpoint that takes nothing more of a request has not
+    /// answered then.
     pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,
@@ -68,6 +73,8 @@ pub struct Settings {
     pub pool_idle: Duration,
     /// So many connections without a request for each endpoint.
     pub pool_most: usize,
+    /// So many of them for all endpoints together.
+    pub pool_in_all: usize,
     /// How long the first bytes of a connection may leave open whether it is HTTP; then it is not.
     pub detect: Duration,
     /// When endpoints are left out.
@@ -76,7 +83,7 @@ pub struct Settings {
     pub retry_percent: u32,
     /// So many in ten seconds may be in any case.
     pub retry_least: u32,
-    /// What random numbers begin with.
+    /// What random numbers begin with: another number in each process by default, so that not all proxies choose alike.
     pub seed: u64,
 }
 
@@ -91,11 +98,12 @@ impl Default for Settings {
             other_endpoints: 2,
             pool_idle: Duration::from_secs(60),
             pool_most: 256,
+            pool_in_all: 4096,
             detect: Duration::from_secs(10),
             ejection: Ejection::default(),
             retry_percent: 20,
             retry_least: 100,
-            seed: 1,
+            seed: RandomState::new().build_hasher().finish(),
         }
     }
 }
@@ -150,7 +158,7 @@ impl Proxy {
             settings,
             tables: RefCell::default(),
             balancers: RefCell::default(),
-            pool: Pool::new(settings.pool_most, settings.pool_idle),
+            pool: Pool::new(settings.pool_most, settings.pool_in_all, settings.pool_idle),
             pipes: Rc::default(),
             dice: RefCell::new(Dice::new(settings.seed)),
             budget: RefCell::new(Budget::new(settings.retry_percent, settings.retry_least, reactor.now())),
@@ -188,11 +196,12 @@ impl Proxy {
                 continue;
             }
             let endpoints = tables.endpoints(Service(number));
-            for endpoint in before.endpoints(Service(number)) {
-                self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
-            }
+            // Those that stay must not end in between: their connections would be closed.
             for endpoint in endpoints {
                 self.pool.begin(SocketAddr::new(endpoint.address, endpoint.port));
+            }
+            for endpoint in before.endpoints(Service(number)) {
+                self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
             }
             balancer.set(endpoints, now);
         }
@@ -223,9 +232,10 @@ impl Proxy {
         loop {
             match listener.accept().await {
                 Ok(connection) => self.serve(connection, &origin),
-                // No descriptor or memory is left: what has one must end first.
+                // No descriptor or memory is left: what has one must end first, as what waits for a request can at once.
                 Err(e)
-                    if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) =>
+                    if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
+                        && self.pool.shed() == 0 =>
                 {
                     self.reactor.until(self.reactor.now() + Duration::from_millis(50)).await;
                 }
@@ -237,9 +247,11 @@ impl Proxy {
     /// Serves one connection, which does not block.
     pub fn serve(self: &Rc<Self>, connection: OwnedFd, origin: &Rc<dyn Origin>) {
         self.count(|counts| counts.connections += 1);
-        let destination = origin.destination(connection.as_fd());
         let _undelayed = rustix::net::sockopt::set_tcp_nodelay(&connection, true);
-        let (Ok(to), Ok(client)) = (destination, self.reactor.socket(connection)) else { return };
+        let _unwatched = keep_alive(&connection);
+        let destination = origin.destination(connection.as_fd());
+        let Ok(client) = self.reactor.socket(connection) else { return };
+        let Ok(to) = destination else { return client.reset() };
         self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone()));
     }
 

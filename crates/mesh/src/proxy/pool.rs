@@ -1,7 +1,7 @@
 //! Connections to endpoints that wait for the next request.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,11 @@ use crate::reactor::Socket;
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
-    /// Endpoints that are none any more: what comes back from them is closed.
-    gone: RefCell<HashSet<SocketAddr>>,
+    /// How many ports of Services have an endpoint: what comes back from one that none has any more is closed.
+    live: RefCell<HashMap<SocketAddr, u32>>,
     count: Cell<usize>,
     most: usize,
+    in_all: usize,
     age: Duration,
 }
 
@@ -24,9 +25,9 @@ struct Idle {
 }
 
 impl Pool {
-    /// `most` for each endpoint, each no longer than `age` without a request.
-    pub(super) fn new(most: usize, age: Duration) -> Self {
-        Self { idle: RefCell::default(), gone: RefCell::default(), count: Cell::new(0), most, age }
+    /// `most` for each endpoint and `in_all` for all of them, each no longer than `age` without a request.
+    pub(super) fn new(most: usize, in_all: usize, age: Duration) -> Self {
+        Self { idle: RefCell::default(), live: RefCell::default(), count: Cell::new(0), most, in_all, age }
     }
 
     /// The one that was used last and is still good.
@@ -43,7 +44,8 @@ impl Pool {
     }
 
     pub(super) fn put(&self, address: SocketAddr, socket: Socket, now: Instant) {
-        if !socket.is_quiet() || self.gone.borrow().contains(&address) {
+        if self.count.get() >= self.in_all || !self.live.borrow().contains_key(&address) || !socket.is_quiet()
+        {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -68,22 +70,95 @@ impl Pool {
         self.count.set(count);
     }
 
-    /// An endpoint is gone, or back.
+    /// Closes all of them, since something has run out that they hold. Gives how many they were.
+    pub(super) fn shed(&self) -> usize {
+        let idle = std::mem::take(&mut *self.idle.borrow_mut());
+        drop(idle);
+        self.count.replace(0)
+    }
+
+    /// A port of a Service has this endpoint no more.
     pub(super) fn end(&self, address: SocketAddr) {
-        self.gone.borrow_mut().insert(address);
+        let mut live = self.live.borrow_mut();
+        let Some(ports) = live.get_mut(&address) else { return };
+        *ports -= 1;
+        if *ports > 0 {
+            return;
+        }
+        live.remove(&address);
         if let Some(list) = self.idle.borrow_mut().remove(&address) {
             self.count.set(self.count.get() - list.len());
         }
     }
 
+    /// A port of a Service has this endpoint.
     pub(super) fn begin(&self, address: SocketAddr) {
-        let mut gone = self.gone.borrow_mut();
-        if !gone.is_empty() {
-            gone.remove(&address);
-        }
+        *self.live.borrow_mut().entry(address).or_default() += 1;
     }
 
     pub(super) fn len(&self) -> usize {
         self.count.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::reactor::Reactor;
+
+    const AGE: Duration = Duration::from_secs(60);
+
+    fn address(last: u8) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, last], 80))
+    }
+
+    /// Puts so many connections to it into the pool, and gives the other ends.
+    fn fill(pool: &Pool, reactor: &Reactor, last: u8, count: usize) -> Vec<UnixStream> {
+        let one = || {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            pool.put(address(last), reactor.socket(ours.into()).unwrap(), reactor.now());
+            theirs
+        };
+        (0..count).map(|_| one()).collect()
+    }
+
+    #[test]
+    fn an_endpoint_of_two_services_stays_while_one_has_it() {
+        let (pool, reactor) = (Pool::new(8, 100, AGE), Reactor::new().unwrap());
+        let _none = fill(&pool, &reactor, 1, 1);
+        assert_eq!(pool.len(), 0, "nobody has it");
+        pool.begin(address(1));
+        pool.begin(address(1));
+        let _two = fill(&pool, &reactor, 1, 2);
+        pool.end(address(1));
+        assert_eq!(pool.len(), 2);
+        let _third = fill(&pool, &reactor, 1, 1);
+        assert_eq!(pool.len(), 3);
+        pool.end(address(1));
+        let _none = fill(&pool, &reactor, 1, 1);
+        assert_eq!((pool.len(), pool.live.borrow().len()), (0, 0));
+        // More ends than beginnings change nothing.
+        pool.end(address(1));
+        pool.begin(address(1));
+        let _one = fill(&pool, &reactor, 1, 1);
+        assert!(pool.take(address(1), reactor.now()).is_some());
+    }
+
+    #[test]
+    fn there_are_no_more_than_there_may_be() {
+        let (pool, reactor) = (Pool::new(3, 5, AGE), Reactor::new().unwrap());
+        (1..=3).for_each(|last| pool.begin(address(last)));
+        let mut theirs = Vec::new();
+        for (last, wanted) in [(1, 3), (2, 5), (3, 5)] {
+            theirs.extend(fill(&pool, &reactor, last, 4));
+            assert_eq!(pool.len(), wanted);
+        }
+        assert_eq!((pool.shed(), pool.len(), pool.shed()), (5, 0, 0));
+        assert!(pool.take(address(1), reactor.now()).is_none());
+        let _again = fill(&pool, &reactor, 3, 1);
+        assert_eq!(pool.len(), 1);
     }
 }

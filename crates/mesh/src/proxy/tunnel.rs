@@ -46,6 +46,19 @@ impl Pipes {
     }
 }
 
+/// Why not all was moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Torn {
+    /// Where it comes from has ended before, or sends nothing.
+    From,
+    /// Where it goes to is gone.
+    To,
+    /// Where it goes to takes nothing.
+    Stuck,
+    /// There is no descriptor for a pipe.
+    Own,
+}
+
 /// One way of a connection. It has a pipe only while there is something in it.
 struct Flow<'a> {
     from: &'a Socket,
@@ -63,13 +76,13 @@ impl<'a> Flow<'a> {
     }
 
     /// `Ready` when all of it has been moved, or there has been enough for one turn (false).
-    fn poll(&mut self) -> Poll<io::Result<bool>> {
+    fn poll(&mut self) -> Poll<Result<bool, Torn>> {
         for _ in 0..TURNS {
             if self.within > 0 {
                 let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(true)) };
                 match self.to.poll_splice_out(pipe.read.as_fd(), self.within) {
                     Poll::Ready(Ok(moved)) => self.within -= moved.min(self.within),
-                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::To)),
                     Poll::Pending => return Poll::Pending,
                 }
                 continue;
@@ -86,7 +99,7 @@ impl<'a> Flow<'a> {
                 }
                 None => match self.pipes.take() {
                     Ok(pipe) => pipe,
-                    Err(e) => return Poll::Ready(Err(e)),
+                    Err(_) => return Poll::Ready(Err(Torn::Own)),
                 },
             };
             let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
@@ -98,7 +111,7 @@ impl<'a> Flow<'a> {
                     self.within = moved;
                     self.left -= moved as u64;
                 }
-                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::From)),
                 Poll::Pending => {
                     self.release();
                     return Poll::Pending;
@@ -108,7 +121,7 @@ impl<'a> Flow<'a> {
         Poll::Ready(Ok(false))
     }
 
-    fn wait(&self) -> Poll<io::Result<bool>> {
+    fn wait(&self) -> Poll<Result<bool, Torn>> {
         self.from.park_for_reading();
         Poll::Pending
     }
@@ -123,13 +136,13 @@ impl<'a> Flow<'a> {
 /// Moves what comes from either to the other until both have ended. A half that ends is ended on the other side, too.
 ///
 /// # Errors
-/// The kernel's: one of them was reset. Both should be.
+/// One of them was reset. Both should be.
 pub(super) async fn tunnel(
     reactor: &Reactor,
     one: &Socket,
     other: &Socket,
     pipes: &Rc<Pipes>,
-) -> io::Result<()> {
+) -> Result<(), Torn> {
     let mut flows = [Flow::new(one, other, pipes, u64::MAX), Flow::new(other, one, pipes, u64::MAX)];
     let mut done = [false, false];
     loop {
@@ -162,8 +175,8 @@ pub(super) async fn tunnel(
 /// Moves so many bytes, as long as some are moved in each `stall`.
 ///
 /// # Errors
-/// The kernel's, or `from` ended before, or nothing was moved for so long.
-pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64) -> io::Result<()> {
+/// Whose doing it is that not all was moved.
+pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64) -> Result<(), Torn> {
     let (reactor, stall) = (&proxy.reactor, proxy.settings.stall);
     let mut flow = Flow::new(from, to, &proxy.pipes, count);
     loop {
@@ -171,10 +184,14 @@ pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64)
         match reactor.before(Some(reactor.now() + stall), poll_fn(|_| flow.poll())).await {
             Ok(Ok(true)) => break,
             Ok(Ok(false)) => reactor.yield_now().await,
-            Ok(Err(e)) => return Err(e),
-            Err(Elapsed) if before == (flow.left, flow.within) => return Err(io::ErrorKind::TimedOut.into()),
+            // What waits for a request makes room.
+            Ok(Err(Torn::Own)) if proxy.pool.shed() > 0 => {}
+            Ok(Err(torn)) => return Err(torn),
+            Err(Elapsed) if before == (flow.left, flow.within) => {
+                return Err(if flow.within > 0 { Torn::Stuck } else { Torn::From });
+            }
             Err(Elapsed) => {}
         }
     }
-    if flow.left > 0 { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    if flow.left > 0 { Err(Torn::From) } else { Ok(()) }
 }

@@ -27,12 +27,18 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 pub use buffer::Buffer;
 pub use socket::Socket;
-pub use wait::{Elapsed, both, race};
+pub(crate) use socket::keep_alive;
+pub use wait::{Elapsed, race};
 
 /// No task.
 const NOBODY: u32 = u32::MAX;
 /// So many events are taken at a time.
 const EVENTS: usize = 256;
+/// So often a task reads, writes or takes a connection before the others have their turn, however much there is.
+const TURNS: u32 = 64;
+/// So many times may be kept for each task, and so many in any case, before those that nobody waits for are thrown away.
+const TIMES: usize = 4;
+const TIMES_ANYWAY: usize = 64;
 
 const IN: u8 = 1;
 const OUT: u8 = 2;
@@ -68,6 +74,8 @@ struct Core {
     wake: Cell<Option<Instant>>,
     /// Whether the current task goes on as soon as the others have had their turn.
     again: Cell<bool>,
+    /// How often the current task may still read or write in this turn.
+    turns: Cell<u32>,
     stopped: Cell<bool>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
@@ -110,6 +118,7 @@ impl Reactor {
             current: Cell::new(NOBODY),
             wake: Cell::new(None),
             again: Cell::new(false),
+            turns: Cell::new(0),
             stopped: Cell::new(false),
             spare: RefCell::default(),
         };
@@ -134,7 +143,7 @@ impl Reactor {
         let mut tasks = self.core.tasks.borrow_mut();
         let reused = self.core.free.borrow_mut().pop();
         let id = match reused.and_then(|id| Some((id, tasks.get_mut(index(id))?))) {
-            // An entry that is left among the timers wakes it once for nothing.
+            // What is left among the timers of the one before wakes nobody.
             Some((id, slot)) => {
                 *slot = task;
                 id
@@ -187,6 +196,12 @@ impl Reactor {
         added?;
         Ok(socket)
     }
+}
+
+/// Throws away the times of those who have ended or want to be woken earlier: each time a task waits for less long than before leaves one.
+fn forget(timers: &mut BinaryHeap<Reverse<(Instant, u32)>>, tasks: &[Task]) {
+    let armed = (0..).zip(tasks).filter_map(|(id, task)| Some(Reverse((task.armed?, id))));
+    *timers = armed.collect();
 }
 
 fn index(id: u32) -> usize {
@@ -282,11 +297,15 @@ impl Core {
         self.current.set(id);
         self.wake.set(None);
         self.again.set(false);
+        self.turns.set(TURNS);
         let polled = work.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         self.current.set(NOBODY);
         match polled {
             Poll::Ready(()) => {
                 drop(work);
+                if let Some(task) = self.tasks.borrow_mut().get_mut(index(id)) {
+                    (task.wake, task.armed) = (None, None);
+                }
                 self.free.borrow_mut().push(id);
             }
             Poll::Pending => {
@@ -299,8 +318,13 @@ impl Core {
                     && task.armed.is_none_or(|armed| at < armed)
                 {
                     task.armed = Some(at);
-                    self.timers.borrow_mut().push(Reverse((at, id)));
+                    let mut timers = self.timers.borrow_mut();
+                    timers.push(Reverse((at, id)));
+                    if timers.len() > TIMES_ANYWAY + TIMES * tasks.len() {
+                        forget(&mut timers, &tasks);
+                    }
                 }
+                let Some(task) = tasks.get_mut(index(id)) else { return };
                 if self.again.get() && !task.queued {
                     task.queued = true;
                     self.ready.borrow_mut().push_back(id);
@@ -340,6 +364,20 @@ impl Core {
                     timers.push(Reverse((wake, id)));
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Whether the current task may go on reading and writing. If not, it is polled again when the others have had their turn.
+    fn goes_on(&self) -> bool {
+        match self.turns.get().checked_sub(1) {
+            Some(left) => {
+                self.turns.set(left);
+                true
+            }
+            None => {
+                self.again.set(true);
+                false
             }
         }
     }

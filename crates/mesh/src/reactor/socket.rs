@@ -18,6 +18,23 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::{Buffer, Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
 
+/// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone. What fell silent
+/// without a word, as a node that lost its power does, would be waited for for ever.
+const KEPT_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
+
+/// Has the kernel look after a TCP connection that rests.
+///
+/// # Errors
+/// The kernel's: it is none of TCP.
+pub(crate) fn keep_alive(connection: impl AsFd) -> io::Result<()> {
+    let (idle, every, times) = KEPT_ALIVE;
+    sockopt::set_tcp_keepidle(&connection, idle)?;
+    sockopt::set_tcp_keepintvl(&connection, every)?;
+    sockopt::set_tcp_keepcnt(&connection, times)?;
+    sockopt::set_socket_keepalive(&connection, true)?;
+    Ok(())
+}
+
 /// A descriptor that does not block, and what the loop knows of it. It belongs to the task that waits for it last.
 pub struct Socket {
     fd: OwnedFd,
@@ -50,7 +67,7 @@ impl Socket {
         Self { fd, source, key, core }
     }
 
-    /// Connects over TCP.
+    /// Connects over TCP. Whether the peer is still there is asked after a minute of silence.
     ///
     /// # Errors
     /// The kernel's.
@@ -59,6 +76,7 @@ impl Socket {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(family, SocketType::STREAM, flags, None)?;
         sockopt::set_tcp_nodelay(&fd, true)?;
+        keep_alive(&fd)?;
         let at_once = match connect(&fd, &to) {
             Ok(()) => true,
             Err(Errno::INPROGRESS) => false,
@@ -81,6 +99,9 @@ impl Socket {
         poll_fn(|_| {
             if !self.has(IN) {
                 return self.park();
+            }
+            if !self.core.goes_on() {
+                return Poll::Pending;
             }
             match accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(fd) => Poll::Ready(Ok(fd)),
@@ -153,6 +174,33 @@ impl Socket {
         poll_fn(|_| if self.has(IN) { Poll::Ready(()) } else { self.park() }).await;
     }
 
+    /// How long what was sent may go without an acknowledgement, and a peer may take nothing, until the connection is gone; what of it is not
+    /// a whole number of milliseconds is left out, and 0 is the kernel's default.
+    pub fn set_patience(&self, patience: Duration) {
+        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        // It is set while there is a connection, and what is none of TCP has no such time.
+        let _none = sockopt::set_tcp_user_timeout(&self.fd, patience);
+    }
+
+    /// Whether the peer sends nothing more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.has(END | DEAD)
+    }
+
+    /// Whether there are bytes to read; an end is none.
+    #[must_use]
+    pub fn has_bytes(&self) -> bool {
+        let mut byte = [0_u8; 1];
+        let peeked = recv(&self.fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(count, _)| count);
+        peeked.is_ok_and(|count| count > 0)
+    }
+
+    /// Waits until the peer sends nothing more, whatever of it is not read yet.
+    pub async fn ended(&self) {
+        poll_fn(|_| if self.has_ended() { Poll::Ready(()) } else { self.park() }).await;
+    }
+
     /// Waits until the connection is gone both ways.
     pub async fn dead(&self) {
         poll_fn(|_| if self.is_dead() { Poll::Ready(()) } else { self.park() }).await;
@@ -183,28 +231,56 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub async fn read(&self, buffer: &mut Buffer) -> io::Result<usize> {
-        poll_fn(|_| {
-            if !self.has(IN) {
-                return self.park();
-            }
-            let bytes = buffer.room();
-            let room = bytes.capacity() - bytes.len();
-            match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
-                Ok(count) => {
-                    // Less than there was room for is all there was; more of it is another event.
-                    if count < room && !self.has(END) {
-                        self.clear(IN);
-                    }
-                    Poll::Ready(Ok(count))
-                }
-                Err(Errno::AGAIN) => {
+        poll_fn(|_| self.poll_read(buffer)).await
+    }
+
+    /// As [`Socket::read`], for a task that waits for several things.
+    pub(crate) fn poll_read(&self, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        if !self.has(IN) {
+            return self.park();
+        }
+        if !self.core.goes_on() {
+            return Poll::Pending;
+        }
+        let bytes = buffer.room();
+        let room = bytes.capacity() - bytes.len();
+        match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
+            Ok(count) => {
+                // Less than there was room for is all there was; more of it is another event.
+                if count < room && !self.has(END) {
                     self.clear(IN);
-                    self.park()
                 }
-                Err(e) => Poll::Ready(Err(e.into())),
+                Poll::Ready(Ok(count))
             }
-        })
-        .await
+            Err(Errno::AGAIN) => {
+                self.clear(IN);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
+    }
+
+    /// Writes as much as there is room for, of at least one byte.
+    pub(crate) fn poll_write(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.has(OUT) {
+            return self.park();
+        }
+        if !self.core.goes_on() {
+            return Poll::Pending;
+        }
+        match send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                if count < bytes.len() {
+                    self.clear(OUT);
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.clear(OUT);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
     }
 
     /// Waits for an event of an eventfd, and takes it.
@@ -234,18 +310,10 @@ impl Socket {
         let mut rest = bytes;
         poll_fn(|_| {
             while !rest.is_empty() {
-                if !self.has(OUT) {
-                    return self.park();
-                }
-                match send(&self.fd, rest, SendFlags::NOSIGNAL) {
-                    Ok(count) => {
-                        if count < rest.len() {
-                            self.clear(OUT);
-                        }
-                        rest = rest.get(count..).unwrap_or_default();
-                    }
-                    Err(Errno::AGAIN) => self.clear(OUT),
-                    Err(e) => return Poll::Ready(Err(e.into())),
+                match self.poll_write(rest) {
+                    Poll::Ready(Ok(count)) => rest = rest.get(count..).unwrap_or_default(),
+                    Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                    Poll::Pending => return Poll::Pending,
                 }
             }
             Poll::Ready(Ok(()))

@@ -1,6 +1,8 @@
 //! Over sockets of this machine.
 
+use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::*;
@@ -92,4 +94,77 @@ fn who_yields_goes_last() {
         })
         .unwrap();
     assert_eq!(*order.borrow(), [1, 2, 3]);
+}
+
+#[test]
+fn who_always_has_something_to_read_lets_the_others_run() {
+    const READS: u32 = 6400;
+    let reactor = Reactor::new().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let socket = reactor.socket(ours.into()).unwrap();
+    let ended = Rc::new(Cell::new(false));
+    let (reading, end) = (reactor.clone(), ended.clone());
+    reactor.spawn(async move {
+        let mut buffer = reading.buffer();
+        for _ in 0..READS {
+            // More than is read at a time, so that nothing tells that there is no more.
+            let _full = theirs.write(&[7; 64 << 10]);
+            assert!(socket.read(&mut buffer).await.unwrap() > 0);
+            buffer.consume(buffer.data().len());
+        }
+        end.set(true);
+    });
+    let waiting = reactor.clone();
+    let turns = reactor.run(async move {
+        let mut turns = 0;
+        while !ended.get() {
+            waiting.yield_now().await;
+            turns += 1;
+        }
+        turns
+    });
+    assert!(turns.unwrap() >= READS / TURNS);
+}
+
+#[test]
+fn times_of_what_has_ended_are_not_kept() {
+    let reactor = Reactor::new().unwrap();
+    let far = reactor.now() + Duration::from_secs(1000);
+    for n in 0..1000 {
+        let waiting = reactor.clone();
+        let at = far - Duration::from_millis(n);
+        reactor.run(async move { waiting.before(Some(at), waiting.yield_now()).await.unwrap() }).unwrap();
+    }
+    let (timers, tasks) = (reactor.core.timers.borrow().len(), reactor.core.tasks.borrow().len());
+    assert!(timers <= TIMES_ANYWAY + TIMES * tasks, "{timers} of {tasks}");
+    // Nor is one thrown away that somebody waits for.
+    let waiting = reactor.clone();
+    let soon = Duration::from_millis(20);
+    reactor
+        .run(async move {
+            let at = waiting.now() + soon;
+            for n in 0..500_u64 {
+                let earlier = far - Duration::from_secs(1 + n);
+                waiting.before(Some(earlier), waiting.yield_now()).await.unwrap();
+            }
+            waiting.until(at).await;
+        })
+        .unwrap();
+}
+
+#[test]
+fn the_kernel_looks_after_a_connection_that_rests() {
+    use rustix::net::sockopt;
+    let reactor = Reactor::new().unwrap();
+    let (_listener, address) = listener(&reactor);
+    let client = reactor.clone();
+    let socket = reactor.run(async move { Socket::connect(&client, address).await }).unwrap().unwrap();
+    assert!(sockopt::socket_keepalive(&socket).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), Duration::from_secs(60));
+    assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), Duration::from_secs(10));
+    assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), 3);
+    socket.set_patience(Duration::from_secs(7));
+    assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 7000);
 }

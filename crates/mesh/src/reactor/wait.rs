@@ -1,7 +1,7 @@
 //! Waiting for times, and for one of two things.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Instant;
 
@@ -67,33 +67,4 @@ pub async fn race<T>(one: impl Future<Output = T>, other: impl Future<Output = T
         ready => ready,
     })
     .await
-}
-
-/// Both, side by side. If `give_up` is true of what the first comes to, the second is not waited for.
-pub async fn both<A, B>(
-    mut one: Pin<&mut impl Future<Output = A>>,
-    mut other: Pin<&mut impl Future<Output = B>>,
-    give_up: impl Fn(&A) -> bool,
-) -> (Option<A>, Option<B>) {
-    let (mut first, mut second) = (None, None);
-    poll_fn(|context| {
-        if first.is_none()
-            && let Poll::Ready(value) = one.as_mut().poll(context)
-        {
-            if give_up(&value) {
-                first = Some(value);
-                return Poll::Ready(());
-            }
-            first = Some(value);
-        }
-        match other.as_mut().poll(context) {
-            Poll::Ready(value) => {
-                second = Some(value);
-                Poll::Ready(())
-            }
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await;
-    (first, second)
 }

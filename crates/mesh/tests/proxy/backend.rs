@@ -2,8 +2,11 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use crate::harness::PATIENCE;
 
@@ -51,7 +54,11 @@ impl Wire {
 
     /// Whether it could be sent.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
-        self.reader.get_mut().write_all(bytes.as_ref()).is_ok()
+        self.sent(bytes).is_ok()
+    }
+
+    pub(crate) fn sent(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.reader.get_mut().write_all(bytes.as_ref())
     }
 
     pub(crate) fn stream(&self) -> &TcpStream {
@@ -81,9 +88,14 @@ impl Backend {
         let (count, serve) = (connections.clone(), Arc::new(serve));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                let Ok(stream) = stream else {
+                    // No descriptor is left, as a test may want it.
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                    continue;
+                };
                 let number = count.fetch_add(1, Ordering::SeqCst);
                 let serve = serve.clone();
-                std::thread::spawn(move || serve(number, Wire::new(stream.unwrap())));
+                std::thread::spawn(move || serve(number, Wire::new(stream)));
             }
         });
         Self { address, heads: Arc::default(), connections }
@@ -122,7 +134,12 @@ pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, nor ever will: its socket is kept for as long as this process.
 pub(crate) fn nobody() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static KEPT: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    let address = getsockname(&socket).unwrap().try_into().unwrap();
+    KEPT.lock().unwrap().push(socket);
+    address
 }

@@ -1,12 +1,15 @@
 //! What is passed on unread, and how connections begin and end.
 
 use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use mesh::proxy::Settings;
 use smi::model::*;
 
 use crate::backend::{Backend, header, ok};
-use crate::harness::{FRONTEND, Harness, answer, reset};
+use crate::harness::{FRONTEND, Harness, answer, reset, until};
 use crate::models::*;
 
 /// Says what it hears, and its own name first.
@@ -225,10 +228,93 @@ fn a_drained_proxy_ends_connections_between_requests() {
 #[test]
 fn a_head_that_never_ends_is_not_waited_for() {
     let web = Backend::saying("never");
-    let settings = Settings { head: std::time::Duration::from_millis(50), ..Settings::default() };
+    let settings = Settings { head: Duration::from_millis(50), ..Settings::default() };
     let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
     let mut wire = mesh.connect();
     wire.send("GET / HT");
     let rest = String::from_utf8(wire.rest().unwrap()).unwrap();
     assert!(rest.starts_with("HTTP/1.1 408 "), "{rest}");
+}
+
+#[test]
+fn who_speaks_first_need_not_wait_for_a_connection() {
+    // The queue of this one is full, so that connections to it neither come about nor fail.
+    let deaf =
+        rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&deaf, &std::net::SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    rustix::net::listen(&deaf, 0).unwrap();
+    let address: std::net::SocketAddr = rustix::net::getsockname(&deaf).unwrap().try_into().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(500)) {
+        queued.push(stream);
+    }
+    let other = Backend::saying("other");
+    let routing = routes(vec![prefix("", 0)], vec![rule(vec![backend("other", 1)])]);
+    let set = delta(vec![
+        frontend(routing, None),
+        endpoints("web", &[address]),
+        endpoints("other", &[other.address]),
+    ]);
+    let settings = Settings { connect: Duration::from_secs(10_000), ..Settings::default() };
+    let mesh = Harness::with(set, settings, FRONTEND, None);
+    let mut waiting = mesh.connect();
+    // When this one is answered, the first has long been taken.
+    assert_eq!(mesh.get("/").2, "other");
+    waiting.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+    assert_eq!(answer(&mut waiting).2, "other");
+}
+
+#[test]
+fn a_server_that_closes_has_not_spoken() {
+    let left = Arc::new(AtomicBool::new(false));
+    let told = left.clone();
+    let web = Backend::new(move |number, mut wire| {
+        if number == 0 {
+            wire.stream().shutdown(Shutdown::Write).unwrap();
+            let _nothing = wire.rest();
+            return told.store(true, Ordering::SeqCst);
+        }
+        while wire.head().is_some() {
+            wire.send(ok("http"));
+        }
+    });
+    let mesh = Harness::new(delta(vec![frontend(Routing::Plain, None), endpoints("web", &[web.address])]));
+    let mut wire = mesh.connect();
+    until("the connection that was closed is left", || left.load(Ordering::SeqCst));
+    wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+    assert_eq!(answer(&mut wire).2, "http");
+    assert_eq!(mesh.end().unread, 0);
+}
+
+#[test]
+fn a_connection_whose_frontend_is_no_longer_read_ends() {
+    let web = Backend::saying("web");
+    let mesh = Harness::new(plain(&[web.address]));
+    let mut wire = mesh.connect();
+    let mut ask = || {
+        wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+        answer(&mut wire)
+    };
+    assert_eq!(ask().0, 200);
+    let weighted = Weighted { each: Each::Connection, from: origin(), backends: vec![backend("web", 1)] };
+    mesh.swap(delta(vec![frontend(Routing::Weighted(weighted), Some("http"))]));
+    let mut last = (200, String::new(), String::new());
+    until("the change holds", || {
+        last = ask();
+        last.0 != 200
+    });
+    let (status, head, body) = last;
+    assert_eq!((status, header(&head, "connection")), (503, Some("close")), "{body}");
+    assert!(body.contains("connect again"), "{body}");
+    assert_eq!(wire.rest().unwrap(), b"");
+    assert_eq!(mesh.get("/").2, "web", "the next connection is passed on unread");
+    assert_eq!(mesh.end().unread, 1);
+}
+
+#[test]
+fn a_connection_of_which_nobody_knows_whom_it_is_for_is_reset() {
+    let web = Backend::saying("never");
+    let mesh = Harness::with(plain(&[web.address]), Settings::default(), "nowhere", None);
+    assert!(mesh.connect().rest().is_err());
+    assert_eq!(mesh.end().connected, 0);
 }

@@ -8,7 +8,7 @@ use mesh::proxy::Settings;
 use smi::model::{Retry, Timeouts};
 
 use crate::backend::{Backend, nobody, ok};
-use crate::harness::{FRONTEND, Harness, answer, reset, until};
+use crate::harness::{FRONTEND, Harness, answer, until};
 use crate::models::*;
 
 #[test]
@@ -35,6 +35,56 @@ fn nobody_there_is_a_503() {
     let (status, _, body) = mesh.get("/");
     assert_eq!(status, 503);
     assert!(body.contains(&format!("cannot connect to {gone}")), "{body}");
+    assert_eq!(mesh.end().retried, 0, "who is not there is not there at once again");
+    let mesh = Harness::new(plain(&[gone, nobody()]));
+    assert_eq!(mesh.get("/").0, 503);
+    assert_eq!(mesh.end().retried, 1);
+}
+
+#[test]
+fn an_endpoint_of_two_services_keeps_its_connections_while_one_has_it() {
+    let (shared, own) = (Backend::saying("shared"), Backend::saying("own"));
+    let routing = || {
+        let matches = vec![prefix("/b", 1), prefix("/a", 0)];
+        routes(matches, vec![rule(vec![backend("a", 1)]), rule(vec![backend("b", 1)])])
+    };
+    let set = |b: &Backend| {
+        let all = vec![
+            frontend(routing(), Some("http")),
+            endpoints("a", &[shared.address]),
+            endpoints("b", &[b.address]),
+        ];
+        delta(all)
+    };
+    let mesh = Harness::new(set(&shared));
+    assert_eq!(mesh.get("/a").2, "shared");
+    mesh.swap(set(&own));
+    until("b has its own", || mesh.get("/b").2 == "own");
+    for _ in 0..3 {
+        assert_eq!(mesh.get("/a").2, "shared");
+    }
+    mesh.swap(set(&shared));
+    until("b shares again", || mesh.get("/b").2 == "shared");
+    assert_eq!(mesh.get("/a").2, "shared");
+    assert_eq!(mesh.end().connected, 2, "one to each");
+    assert_eq!((shared.connections(), own.connections()), (1, 1));
+}
+
+#[test]
+fn an_endpoint_more_closes_no_connection() {
+    let (old, new) = (Backend::saying("old"), Backend::saying("new"));
+    let mesh = Harness::new(plain(&[old.address]));
+    assert_eq!(mesh.get("/").2, "old");
+    mesh.swap(plain(&[old.address, new.address]));
+    until("the new one is asked", || mesh.get("/").2 == "new");
+    mesh.swap(plain(&[old.address]));
+    until("the new one is gone", || (0..20).all(|_| mesh.get("/").2 == "old"));
+    assert_eq!(mesh.end().connected, 2);
+}
+
+#[test]
+fn each_proxy_draws_its_own_numbers() {
+    assert_ne!(Settings::default().seed, Settings::default().seed);
 }
 
 /// Answers the first request of each connection, and ends at the second.
@@ -107,8 +157,23 @@ fn retries_are_a_share_of_requests() {
     all.retry = Some(Retry { codes: vec![503], attempts: 25, backoff_ms: None });
     let settings = Settings { retry_percent: 0, retry_least: 7, ..Settings::default() };
     let mesh = Harness::with(one(all, &[web.address]), settings, FRONTEND, None);
-    assert_eq!(mesh.get("/").0, 503);
+    let (status, _, body) = mesh.get("/");
+    assert_eq!((status, body.as_str()), (503, "no"), "the last answer is the backend's");
     assert_eq!(asked.load(Ordering::SeqCst), 8);
+    assert_eq!(mesh.end().retried, 7);
+}
+
+#[test]
+fn an_answer_is_passed_on_where_there_is_no_time_for_another_try() {
+    let (web, asked) = failing(usize::MAX);
+    let mut all = rule(vec![backend("web", 1)]);
+    all.timeouts = Timeouts { request_ms: Some(9_000), backend_ms: None };
+    all.retry = Some(Retry { codes: vec![503], attempts: 5, backoff_ms: Some(1_000_000) });
+    let mesh = Harness::new(one(all, &[web.address]));
+    let (status, _, body) = mesh.get("/");
+    assert_eq!((status, body.as_str(), asked.load(Ordering::SeqCst)), (503, "no", 1));
+    // What was charged for nothing would be missing now.
+    assert_eq!(mesh.end().retried, 0);
 }
 
 #[test]
@@ -120,6 +185,10 @@ fn who_does_not_answer_in_time_is_not_waited_for() {
         all.timeouts = Timeouts { request_ms, backend_ms };
         let mesh = Harness::new(one(all, &[web.address]));
         let (status, _, body) = mesh.get("/");
+        assert_eq!(status, 504, "{body}");
+        // Who waits for leave to send its body waits for the backend, too.
+        let (status, _, body) =
+            mesh.ask("POST / HTTP/1.1\r\nHost: web\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
         assert_eq!(status, 504, "{body}");
     }
 }
@@ -158,24 +227,6 @@ fn who_only_fails_is_asked_no_more() {
 }
 
 #[test]
-fn a_client_that_goes_takes_its_request_along() {
-    let gone = Arc::new(AtomicUsize::new(0));
-    let count = gone.clone();
-    let web = Backend::new(move |_, mut wire| {
-        wire.head();
-        // The end of the connection, before any answer.
-        wire.head();
-        count.fetch_add(1, Ordering::SeqCst);
-    });
-    let mesh = Harness::new(plain(&[web.address]));
-    let mut wire = mesh.connect();
-    wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
-    until("the backend is asked", || web.connections() == 1);
-    reset(wire);
-    until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
-}
-
-#[test]
 fn connections_of_endpoints_that_are_gone_are_closed() {
     let gone = Arc::new(AtomicUsize::new(0));
     let count = gone.clone();
@@ -192,54 +243,4 @@ fn connections_of_endpoints_that_are_gone_are_closed() {
     mesh.swap(plain(&[new.address]));
     until("it is closed", || gone.load(Ordering::SeqCst) == 1);
     assert_eq!(mesh.get("/").2, "new");
-}
-
-#[test]
-fn a_client_that_stops_in_its_body_is_not_waited_for() {
-    // A short body is read, the rest of a long one passes unread.
-    for length in [10, 10_000_000] {
-        let gone = Arc::new(AtomicUsize::new(0));
-        let count = gone.clone();
-        let web = Backend::new(move |_, mut wire| {
-            wire.head();
-            let _cut_off = wire.rest();
-            count.fetch_add(1, Ordering::SeqCst);
-        });
-        let settings = Settings { stall: Duration::from_millis(50), ..Settings::default() };
-        let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
-        let mut wire = mesh.connect();
-        wire.send(format!("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: {length}\r\n\r\nabc"));
-        assert!(wire.rest().is_err(), "it is reset");
-        until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
-    }
-}
-
-#[test]
-fn a_client_that_takes_nothing_is_not_waited_for() {
-    let gone = Arc::new(AtomicUsize::new(0));
-    let count = gone.clone();
-    let web = Backend::new(move |number, mut wire| {
-        wire.head();
-        // By length, which passes unread, and by chunks, which are read.
-        let all = "x".repeat(0x40_0000);
-        let sent = if number == 0 {
-            wire.try_send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 100 * all.len()))
-        } else {
-            wire.try_send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        };
-        let mut sent = sent;
-        while sent {
-            sent =
-                if number == 0 { wire.try_send(&all) } else { wire.try_send(format!("400000\r\n{all}\r\n")) };
-        }
-        count.fetch_add(1, Ordering::SeqCst);
-    });
-    let settings = Settings { stall: Duration::from_millis(50), ..Settings::default() };
-    let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
-    for n in 1..=2 {
-        let mut wire = mesh.connect();
-        wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
-        until("the backend is left", || gone.load(Ordering::SeqCst) == n);
-        drop(wire);
-    }
 }

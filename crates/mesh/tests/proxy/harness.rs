@@ -20,11 +20,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 /// The address that clients of these tests ask for.
 pub(crate) const FRONTEND: &str = "10.96.0.1:80";
 
-struct Fixed(SocketAddr, Option<&'static str>);
+/// Of clients in this namespace, next to nothing is on its way to them that they have not taken.
+pub(crate) const NARROW: &str = "narrow";
+
+struct Fixed(Option<SocketAddr>, Option<&'static str>);
 
 impl Origin for Fixed {
-    fn destination(&self, _: BorrowedFd<'_>) -> std::io::Result<SocketAddr> {
-        Ok(self.0)
+    fn destination(&self, connection: BorrowedFd<'_>) -> std::io::Result<SocketAddr> {
+        assert!(rustix::net::sockopt::socket_keepalive(connection).unwrap());
+        if self.1 == Some(NARROW) {
+            rustix::net::sockopt::set_socket_send_buffer_size(connection, 4096).unwrap();
+        }
+        self.0.ok_or_else(|| std::io::ErrorKind::NotFound.into())
     }
 
     fn namespace(&self) -> Option<&str> {
@@ -47,8 +54,11 @@ impl Harness {
         Self::with(delta, Settings::default(), FRONTEND, None)
     }
 
+    /// Where `to` is no address, no client's destination is known.
     pub(crate) fn with(delta: Delta, settings: Settings, to: &str, namespace: Option<&'static str>) -> Self {
-        let to: SocketAddr = to.parse().unwrap();
+        let to: Option<SocketAddr> = to.parse().ok();
+        // What is drawn is the same each time.
+        let settings = Settings { seed: 1, ..settings };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
@@ -148,7 +158,7 @@ pub(crate) fn answer(wire: &mut Wire) -> (u16, String, String) {
 }
 
 /// Waits until it is so.
-pub(crate) fn until(what: &str, is: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !is() {
         assert!(Instant::now() < end, "{what}");

@@ -8,4 +8,5 @@ mod models;
 mod bodies;
 mod connections;
 mod endpoints;
+mod leaving;
 mod routes;

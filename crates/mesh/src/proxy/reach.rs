@@ -1,0 +1,65 @@
+//! Connections to endpoints, and how long a peer may rest.
+
+use std::io;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+
+use super::Proxy;
+use crate::reactor::Socket;
+
+/// Whether this process or node has run out of something, which says nothing about who was to be reached.
+pub(super) fn is_own(error: &io::Error) -> bool {
+    const OWN: [Errno; 6] =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
+    Errno::from_io_error(error).is_some_and(|errno| OWN.contains(&errno))
+}
+
+impl Proxy {
+    /// Connects in the time there is for it. If something of our own has run out, connections that wait for a request make room, and it is
+    /// tried once more.
+    ///
+    /// # Errors
+    /// The kernel's, or the time is over.
+    pub(super) async fn reach(&self, to: SocketAddr) -> io::Result<Socket> {
+        let limit = self.reactor.now() + self.settings.connect;
+        let mut shed = false;
+        loop {
+            let connected = self.reactor.before(Some(limit), Socket::connect(&self.reactor, to)).await;
+            match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Err(e) if !shed && is_own(&e) && self.pool.shed() > 0 => shed = true,
+                Err(e) => return Err(e),
+                Ok(socket) => {
+                    self.count(|counts| counts.connected += 1);
+                    return Ok(socket);
+                }
+            }
+        }
+    }
+
+    /// Waits for a peer that has begun to send or to take something no longer than it may rest. How long a backend thinks is the route's to
+    /// bound.
+    ///
+    /// # Errors
+    /// Those of the work, or it rested for too long.
+    pub(super) async fn moving<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+        let limit = self.reactor.now() + self.settings.stall;
+        self.reactor.before(Some(limit), work).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_we_have_run_out_of_is_our_own() {
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL] {
+            assert!(is_own(&errno.into()), "{errno:?}");
+        }
+        for errno in [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::HOSTUNREACH] {
+            assert!(!is_own(&errno.into()), "{errno:?}");
+        }
+        assert!(!is_own(&io::ErrorKind::TimedOut.into()), "the time to connect");
+    }
+}
