@@ -183,28 +183,50 @@ impl Socket {
     /// # Errors
     /// The kernel's.
     pub async fn read(&self, buffer: &mut Buffer) -> io::Result<usize> {
-        poll_fn(|_| {
-            if !self.has(IN) {
-                return self.park();
-            }
-            let bytes = buffer.room();
-            let room = bytes.capacity() - bytes.len();
-            match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
-                Ok(count) => {
-                    // Less than there was room for is all there was; more of it is another event.
-                    if count < room && !self.has(END) {
-                        self.clear(IN);
-                    }
-                    Poll::Ready(Ok(count))
-                }
-                Err(Errno::AGAIN) => {
+        poll_fn(|_| self.poll_read(buffer)).await
+    }
+
+    /// As [`Socket::read`], for a task that waits for several things.
+    pub(crate) fn poll_read(&self, buffer: &mut Buffer) -> Poll<io::Result<usize>> {
+        if !self.has(IN) {
+            return self.park();
+        }
+        let bytes = buffer.room();
+        let room = bytes.capacity() - bytes.len();
+        match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
+            Ok(count) => {
+                // Less than there was room for is all there was; more of it is another event.
+                if count < room && !self.has(END) {
                     self.clear(IN);
-                    self.park()
                 }
-                Err(e) => Poll::Ready(Err(e.into())),
+                Poll::Ready(Ok(count))
             }
-        })
-        .await
+            Err(Errno::AGAIN) => {
+                self.clear(IN);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
+    }
+
+    /// Writes as much as there is room for, of at least one byte.
+    pub(crate) fn poll_write(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if !self.has(OUT) {
+            return self.park();
+        }
+        match send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => {
+                if count < bytes.len() {
+                    self.clear(OUT);
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.clear(OUT);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
     }
 
     /// Waits for an event of an eventfd, and takes it.

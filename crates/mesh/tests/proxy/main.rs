@@ -3,9 +3,11 @@
 
 mod backend;
 mod harness;
+mod http2_peer;
 mod models;
 
 mod bodies;
 mod connections;
 mod endpoints;
+mod http2;
 mod routes;

@@ -267,6 +267,18 @@ impl Connection {
         self.leaving.is_some() || self.left.is_some() || self.failed.is_some()
     }
 
+    /// Whether this side has opened a stream.
+    #[must_use]
+    pub fn has_opened(&self) -> bool {
+        self.next > 1
+    }
+
+    /// Whether the peer has broken the rules.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// Takes note that a stream may be over.
     fn settle(&mut self, stream: u32, was_over: bool) {
         let Some(found) = self.streams.get(&stream) else { return };

@@ -187,7 +187,10 @@ impl Connection {
     pub fn reset(&mut self, stream: u32, code: Code) {
         let Some(found) = self.streams.get_mut(&stream).filter(|found| !found.is_over()) else { return };
         found.reset = true;
-        write::reset(&mut self.out, stream, code);
+        // Nothing comes behind the last word to whoever has broken the rules.
+        if self.failed.is_none() {
+            write::reset(&mut self.out, stream, code);
+        }
         self.remember(stream);
         self.settle(stream, false);
     }

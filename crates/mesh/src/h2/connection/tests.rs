@@ -75,26 +75,26 @@ impl Pair {
         let client = Connection::new(Side::Client, Limits::default());
         let server = Connection::new(Side::Server, limits);
         let mut pair = Self { client, server, now: Instant::now() };
-        assert_eq!(pair.to_server(), ["window 0", "window 0"]);
-        pair.to_client();
-        pair.to_server();
+        assert_eq!(pair.server_hears(), ["window 0", "window 0"]);
+        pair.client_hears();
+        pair.server_hears();
         assert!(pair.client.is_settled() && pair.server.is_settled());
         pair
     }
 
-    fn to_server(&mut self) -> Vec<String> {
+    fn server_hears(&mut self) -> Vec<String> {
         let bytes = taken(&mut self.client);
         feed(&mut self.server, self.now, &bytes).unwrap()
     }
 
-    fn to_client(&mut self) -> Vec<String> {
+    fn client_hears(&mut self) -> Vec<String> {
         let bytes = taken(&mut self.server);
         feed(&mut self.client, self.now, &bytes).unwrap()
     }
 
     fn ask(&mut self, head: &[(&str, &str)], end: bool) -> u32 {
         let stream = self.client.open(fields(head), end).unwrap();
-        assert!(self.to_server()[0].starts_with(&format!("head {stream}")));
+        assert!(self.server_hears()[0].starts_with(&format!("head {stream}")));
         stream
     }
 }
@@ -103,12 +103,15 @@ impl Pair {
 fn a_request_is_answered() {
     let mut pair = Pair::new(Limits::default());
     assert_eq!(pair.client.open(fields(&GET), true), Ok(1));
-    assert_eq!(pair.to_server(), ["head 1 :authority=web end"]);
+    assert_eq!(pair.server_hears(), ["head 1 :authority=web end"]);
     pair.server.respond(1, fields(&[(":status", "103"), ("link", "a")]), false).unwrap();
     pair.server.respond(1, fields(&[(":status", "200"), ("content-length", "5")]), false).unwrap();
     assert_eq!(pair.server.data(1, b"hello", true), Ok(5));
     assert_eq!(pair.server.data(1, b"more", true), Err(Gone));
-    assert_eq!(pair.to_client(), ["informational 1 link=a", "head 1 content-length=5", "data 1 hello end"]);
+    assert_eq!(
+        pair.client_hears(),
+        ["informational 1 link=a", "head 1 content-length=5", "data 1 hello end"]
+    );
     pair.client.release(1);
     pair.server.release(1);
     assert_eq!((pair.client.streams(), pair.server.streams()), (0, 0));
@@ -121,14 +124,14 @@ fn trailers_pass_both_ways() {
     let stream = pair.ask(&POST, false);
     pair.client.data(stream, b"body", false).unwrap();
     pair.client.trailers(stream, fields(&[("checksum", "7")])).unwrap();
-    assert_eq!(pair.to_server(), ["data 1 body", "trailers 1 checksum=7"]);
+    assert_eq!(pair.server_hears(), ["data 1 body", "trailers 1 checksum=7"]);
     pair.server.respond(stream, fields(&OK), false).unwrap();
     pair.server.trailers(stream, fields(&[("grpc-status", "0")])).unwrap();
-    assert_eq!(pair.to_client(), ["head 1 :status=200", "trailers 1 grpc-status=0"]);
+    assert_eq!(pair.client_hears(), ["head 1 :status=200", "trailers 1 grpc-status=0"]);
     // And an answer of nothing but a head.
     let stream = pair.ask(&GET, true);
     pair.server.respond(stream, fields(&[(":status", "200"), ("grpc-status", "5")]), true).unwrap();
-    assert_eq!(pair.to_client(), ["head 3 grpc-status=5 end"]);
+    assert_eq!(pair.client_hears(), ["head 3 grpc-status=5 end"]);
 }
 
 #[test]
@@ -138,22 +141,22 @@ fn no_more_is_sent_than_windows_let() {
     assert_eq!(pair.client.data(one, &[b'a'; 25], true), Ok(10));
     assert_eq!(pair.client.data(one, &[b'a'; 15], true), Ok(0));
     assert_eq!(pair.client.data(other, b"other", true), Ok(5));
-    assert_eq!(pair.to_server(), ["data 1 aaaaaaaaaa", "data 3 other end"]);
+    assert_eq!(pair.server_hears(), ["data 1 aaaaaaaaaa", "data 3 other end"]);
     // A little is not told, half is.
     pair.server.consumed(one, 4);
     assert!(pair.server.output().is_empty());
     pair.server.consumed(one, 1);
-    assert_eq!(pair.to_client(), ["window 1"]);
+    assert_eq!(pair.client_hears(), ["window 1"]);
     assert_eq!(pair.client.room(one), 5);
     assert_eq!(pair.client.data(one, &[b'a'; 15], true), Ok(5));
     // More than was there is not given back.
     pair.server.consumed(one, 1000);
-    pair.to_server();
+    pair.server_hears();
     pair.server.consumed(one, 1000);
-    pair.to_client();
+    pair.client_hears();
     assert_eq!(pair.client.room(one), 10);
     assert_eq!(pair.client.data(one, &[b'a'; 10], true), Ok(10));
-    assert_eq!(pair.to_server(), ["data 1 aaaaaaaaaa end"]);
+    assert_eq!(pair.server_hears(), ["data 1 aaaaaaaaaa end"]);
 }
 
 #[test]
@@ -165,13 +168,13 @@ fn a_stream_that_rests_holds_the_window_of_all_until_it_is_released() {
     let mut sent = 0;
     while let Ok(count @ 1..) = pair.client.data(stream, &body[sent..], true) {
         sent += count;
-        pair.to_server();
+        pair.server_hears();
     }
     assert_eq!((sent, pair.client.room(stream)), (all as usize, 0));
     let other = pair.ask(&POST, false);
     assert_eq!(pair.client.data(other, b"x", true), Ok(0));
     pair.server.release(stream);
-    assert_eq!(pair.to_client(), ["reset 1 CANCEL", "window 0"]);
+    assert_eq!(pair.client_hears(), ["reset 1 CANCEL", "window 0"]);
     assert_eq!(pair.client.data(other, b"x", true), Ok(1));
     assert_eq!(pair.client.data(stream, b"x", true), Err(Gone));
 }
@@ -186,7 +189,7 @@ fn long_bodies_are_cut_and_the_queue_is_bounded() {
     let first = pair.client.data(stream, &body, true).unwrap();
     assert_eq!(first, 40_000);
     assert_eq!(pair.client.data(stream, &body, true), Ok(0), "it waits until something is sent");
-    assert_eq!(pair.to_server(), ["data 1 of 16384", "data 1 of 16384", "data 1 of 7232"]);
+    assert_eq!(pair.server_hears(), ["data 1 of 16384", "data 1 of 16384", "data 1 of 7232"]);
     assert!(pair.client.data(stream, &body[first..], true).unwrap() > 0);
 }
 
@@ -195,7 +198,7 @@ fn windows_of_open_streams_follow_the_settings() {
     let mut pair = Pair::new(Limits::default());
     let stream = pair.ask(&POST, false);
     pair.client.data(stream, &[b'x'; 1000], false).unwrap();
-    pair.to_server();
+    pair.server_hears();
     let room = pair.client.room(stream);
     let mut settings = Vec::new();
     write::settings(&mut settings, &[(id::WINDOW, 100), (id::STREAMS, 1)]);
@@ -215,7 +218,7 @@ fn a_stream_ends_alone() {
     let mut pair = Pair::new(Limits::default());
     let (one, other) = (pair.ask(&POST, false), pair.ask(&POST, false));
     pair.client.reset(one, Code::CANCEL);
-    assert_eq!(pair.to_server(), ["reset 1 CANCEL"]);
+    assert_eq!(pair.server_hears(), ["reset 1 CANCEL"]);
     assert_eq!(pair.server.respond(one, fields(&OK), true), Err(Gone));
     // It is there until it is released.
     assert_eq!(pair.server.streams(), 2);
@@ -224,7 +227,7 @@ fn a_stream_ends_alone() {
     // An answer that does not wait for the rest of its request: the client need not send it.
     pair.server.respond(other, fields(&OK), true).unwrap();
     pair.server.release(other);
-    assert_eq!(pair.to_client(), ["head 3 :status=200 end", "reset 3 NO_ERROR"]);
+    assert_eq!(pair.client_hears(), ["head 3 :status=200 end", "reset 3 NO_ERROR"]);
     // What was on its way meanwhile is let pass, and its window given back.
     let mut late = Vec::new();
     write::data(&mut late, other, b"late", true);
@@ -239,17 +242,17 @@ fn a_server_leaves_in_two_steps() {
     pair.server.leave(false);
     // This one was on its way.
     let other = pair.client.open(fields(&GET), true).unwrap();
-    assert_eq!(pair.to_server(), ["head 3 :authority=web end"]);
-    assert_eq!(pair.to_client(), [format!("go away {LARGEST} NO_ERROR")]);
+    assert_eq!(pair.server_hears(), ["head 3 :authority=web end"]);
+    assert_eq!(pair.client_hears(), [format!("go away {LARGEST} NO_ERROR")]);
     assert_eq!(pair.client.open(fields(&GET), true), Err(Refused::Leaving));
     pair.server.leave(true);
     pair.server.leave(true);
-    assert_eq!(pair.to_client(), ["go away 3 NO_ERROR"]);
+    assert_eq!(pair.client_hears(), ["go away 3 NO_ERROR"]);
     for stream in [one, other] {
         pair.server.respond(stream, fields(&OK), true).unwrap();
         pair.server.release(stream);
     }
-    assert_eq!(pair.to_client(), ["head 1 :status=200 end", "head 3 :status=200 end"]);
+    assert_eq!(pair.client_hears(), ["head 1 :status=200 end", "head 3 :status=200 end"]);
     // Who does not listen is not answered.
     let mut late = Vec::new();
     write::headers(&mut late, 5, &[0x82, 0x86, 0x84], true, PAYLOAD);
@@ -261,8 +264,8 @@ fn a_server_leaves_in_two_steps() {
 fn a_sign_of_life_comes_back() {
     let mut pair = Pair::new(Limits::default());
     pair.client.ping(*b"are you?");
-    assert_eq!(pair.to_server(), [""; 0]);
-    assert_eq!(pair.to_client(), ["pong are you?"]);
+    assert_eq!(pair.server_hears(), [""; 0]);
+    assert_eq!(pair.client_hears(), ["pong are you?"]);
 }
 
 #[test]
@@ -272,13 +275,13 @@ fn a_head_that_is_too_large_can_be_answered() {
     let mut head = GET.to_vec();
     head.push(("long", &long));
     let stream = pair.client.open(fields(&head), true).unwrap();
-    assert_eq!(pair.to_server(), [format!("too large {stream}")]);
+    assert_eq!(pair.server_hears(), [format!("too large {stream}")]);
     pair.server.respond(stream, fields(&[(":status", "431")]), true).unwrap();
-    assert_eq!(pair.to_client(), ["head 1 :status=431 end"]);
+    assert_eq!(pair.client_hears(), ["head 1 :status=431 end"]);
     // The tables of both still agree.
     pair.ask(&GET, true);
     pair.server.release(1);
-    pair.to_client();
+    pair.client_hears();
 }
 
 /// A server that has been greeted, and a stream 1 of it whose request goes on.

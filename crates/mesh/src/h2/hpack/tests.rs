@@ -28,8 +28,11 @@ fn entries(decoder: &Decoder) -> Vec<(String, String)> {
     (0..).map_while(|n| decoder.table().get(n)).map(|(name, value)| (text(name), text(value))).collect()
 }
 
+/// A block, the headers that it has, and the table's size behind it.
+type Block<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+
 /// Reads blocks one after the other: each gives those headers, and leaves a table of so many bytes.
-fn read_all(decoder: &mut Decoder, blocks: &[(&str, &[(&str, &str)], usize)]) {
+fn read_all(decoder: &mut Decoder, blocks: &[Block<'_>]) {
     for (block, wanted, size) in blocks {
         let mut fields = Fields::default();
         assert_eq!(decoder.decode(&hex(block), &BOUNDS, &mut fields), Ok(true), "{block}");
