@@ -72,6 +72,8 @@ targets! {
     locate,
     manifest,
     mesh_body,
+    mesh_h2_frames,
+    mesh_hpack,
     mesh_request,
     mesh_response,
     metal_config,

@@ -4,11 +4,18 @@
 
 use std::path::Path;
 
+use mesh::h2::Side;
+use mesh::h2::frame::{PAYLOAD, PREFACE, read};
+use mesh::h2::hpack::{Decoder, Fields};
 use mesh::http1::{Body, Bounds, Ending, Framing, Head, Method};
 use proptest::prelude::*;
 
 #[path = "../../../fuzz/fuzz_targets/mesh_body.rs"]
 mod body;
+#[path = "../../../fuzz/fuzz_targets/mesh_h2_frames.rs"]
+mod h2_frames;
+#[path = "../../../fuzz/fuzz_targets/mesh_hpack.rs"]
+mod hpack;
 #[path = "../../../fuzz/fuzz_targets/mesh_request.rs"]
 mod request;
 #[path = "../../../fuzz/fuzz_targets/mesh_response.rs"]
@@ -91,6 +98,18 @@ proptest! {
         let seeds = seeds("mesh_body");
         body::run(&edited(seeds[seed.index(seeds.len())].clone(), &edits));
     }
+
+    #[test]
+    fn frames_say_the_same_in_all_pieces(seed in any::<prop::sample::Index>(), edits in edits()) {
+        let seeds = seeds("mesh_h2_frames");
+        h2_frames::run(&edited(seeds[seed.index(seeds.len())].clone(), &edits));
+    }
+
+    #[test]
+    fn blocks_of_headers_are_refused_or_say_the_same_again(seed in any::<prop::sample::Index>(), edits in edits()) {
+        let seeds = seeds("mesh_hpack");
+        hpack::run(&edited(seeds[seed.index(seeds.len())].clone(), &edits));
+    }
 }
 
 #[test]
@@ -114,5 +133,27 @@ fn seeds_are_what_they_are_for() {
             assert!(body.is_done());
         }
         body::run(&seed);
+    }
+    for seed in seeds("mesh_h2_frames") {
+        let side = if seed[0] & 0x80 == 0 { Side::Server } else { Side::Client };
+        let rest = if side == Side::Server {
+            seed[1..].strip_prefix(PREFACE).expect("it begins so")
+        } else {
+            &seed[1..]
+        };
+        let mut rest = rest;
+        while !rest.is_empty() {
+            let (_, used) = read(rest, PAYLOAD as u32).expect("it is a frame").expect("it is whole");
+            rest = &rest[used..];
+        }
+        h2_frames::run(&seed);
+    }
+    for seed in seeds("mesh_hpack") {
+        let (mut decoder, mut fields) = (Decoder::new(usize::from(seed[0]) * 16), Fields::default());
+        let (first, second) = seed[2..].split_at((seed.len() - 2) * usize::from(seed[1]) / 256);
+        let bounds = mesh::h2::hpack::Bounds { size: 8192, count: 64 };
+        assert_eq!(decoder.decode(first, &bounds, &mut fields), Ok(true));
+        assert_eq!(decoder.decode(second, &bounds, &mut fields), Ok(true));
+        hpack::run(&seed);
     }
 }

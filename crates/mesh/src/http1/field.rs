@@ -39,11 +39,11 @@ const BYTES: [u8; 256] = {
     bytes
 };
 
-pub(super) fn token_byte(byte: u8) -> bool {
+pub(crate) fn token_byte(byte: u8) -> bool {
     BYTES[usize::from(byte)] & TOKEN != 0
 }
 
-pub(super) fn text_byte(byte: u8) -> bool {
+pub(crate) fn text_byte(byte: u8) -> bool {
     BYTES[usize::from(byte)] & TEXT != 0
 }
 

@@ -439,7 +439,7 @@ fn text<'b>(bytes: &'b [u8], range: &Range<usize>) -> &'b str {
 }
 
 /// A number of decimal digits and nothing else; no body has 2^63 bytes.
-fn length(value: &[u8]) -> Result<u64, Fault> {
+pub(crate) fn length(value: &[u8]) -> Result<u64, Fault> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Fault::Length("is not a number of bytes"));
     }
@@ -447,7 +447,7 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
 }
 
 /// Of a name or address and a port, without user and without the comma that some split at.
-pub(super) fn host_byte(byte: u8) -> bool {
+pub(crate) fn host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

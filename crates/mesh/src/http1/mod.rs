@@ -23,3 +23,7 @@ pub use field::{Kind, is_token};
 pub use head::{Bounds, Ending, Framing, Head, Method};
 pub use path::{Target, normal};
 pub use write::{Edits, Forward, request, response};
+
+// What a name, a value, a host and a length are is the same in each version of HTTP.
+pub(crate) use field::{text_byte, token_byte};
+pub(crate) use head::{host_byte, length};

@@ -47,8 +47,13 @@ impl Edits {
         all.find(wrong).map(|(name, _)| name)
     }
 
-    fn drops(&self, name: &[u8]) -> bool {
+    pub(crate) fn drops(&self, name: &[u8]) -> bool {
         self.drop.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// What is put there.
+    pub(crate) fn appended(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.append.iter().map(|(name, value)| (&**name, &**value))
     }
 
     fn write(&self, out: &mut Vec<u8>) {

@@ -17,10 +17,14 @@ impl Answer {
         Self { status, text: text.into(), location: None }
     }
 
+    /// What it has for a body.
+    pub(super) fn body(&self) -> String {
+        if self.text.is_empty() { String::new() } else { format!("sextant mesh: {}\n", self.text) }
+    }
+
     /// Writes it. `head` is the answer to a HEAD, `connection` what the client is told about its connection.
     pub(super) fn write(&self, out: &mut Vec<u8>, head: bool, connection: Option<&str>) {
-        let body =
-            if self.text.is_empty() { String::new() } else { format!("sextant mesh: {}\n", self.text) };
+        let body = self.body();
         let mut line = |text: std::fmt::Arguments<'_>| {
             // A vector takes all that is written.
             let _all = out.write_fmt(text);

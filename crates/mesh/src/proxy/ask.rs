@@ -71,6 +71,63 @@ impl smi::matching::Head for Seen<'_> {
     }
 }
 
+/// Where a request goes, before its head is written as it goes there.
+pub(super) enum Routed<'f> {
+    To { service: Service, share: &'f Share, rule: Option<&'f Rule>, prefix: Option<&'f str> },
+    Answer(Answer),
+}
+
+/// Finds where a request goes; `host` is whom it names beside its target.
+pub(super) fn route<'f>(
+    frontend: &'f Frontend,
+    to: SocketAddr,
+    head: &impl smi::matching::Head,
+    target: &Target<'_>,
+    host: Option<&str>,
+    dice: &mut Dice,
+) -> Routed<'f> {
+    let none = || {
+        let text = format!("the route of {} has no backend with a weight", frontend.name);
+        Routed::Answer(Answer::new(500, text))
+    };
+    let (share, rule, prefix) = match &frontend.routing {
+        Routing::Plain(share) => (share, None, None),
+        Routing::Requests(shares) => match shares.draw(dice) {
+            Some(share) => (share, None, None),
+            None => return none(),
+        },
+        Routing::Http(rules) => match rules.find(head) {
+            Some((rule, prefix)) => {
+                if let Some(redirect) = &rule.redirect {
+                    return Routed::Answer(redirected(redirect, target, host, prefix, to));
+                }
+                match rule.shares.draw(dice) {
+                    Some(share) => (share, Some(rule), prefix),
+                    None => return none(),
+                }
+            }
+            None => match rules.unmatched() {
+                Some(share) => (share, None, None),
+                None => {
+                    let text = format!("no rule of the routes of {} is about this request", frontend.name);
+                    return Routed::Answer(Answer::new(404, text));
+                }
+            },
+        },
+        // The routes have changed since this connection was begun; by the next one they are kept.
+        Routing::Connections(_) | Routing::Refused => {
+            let text = format!("{} is passed on unread now, connect again", frontend.name);
+            return Routed::Answer(Answer::new(503, text));
+        }
+    };
+    match &share.to {
+        Destination::Service(service) => Routed::To { service: *service, share, rule, prefix },
+        Destination::Fail(status, why) => {
+            Routed::Answer(Answer::new(*status, format!("{}: {why}", frontend.name)))
+        }
+    }
+}
+
 /// Finds where a request goes, and writes its head as it goes there.
 ///
 /// # Errors
@@ -83,44 +140,10 @@ pub(super) fn ask<'f>(
     out: &mut Vec<u8>,
 ) -> Result<Way<'f>, Fault> {
     let target = Target::of(head.target(bytes), head.method_name(bytes))?;
-    let none = || {
-        Way::Answer(Answer::new(500, format!("the route of {} has no backend with a weight", frontend.name)))
-    };
-    let (share, rule, prefix) = match &frontend.routing {
-        Routing::Plain(share) => (share, None, None),
-        Routing::Requests(shares) => match shares.draw(dice) {
-            Some(share) => (share, None, None),
-            None => return Ok(none()),
-        },
-        Routing::Http(rules) => match rules.find(&Seen { head, bytes, target: &target }) {
-            Some((rule, prefix)) => {
-                if let Some(redirect) = &rule.redirect {
-                    return Ok(Way::Answer(redirected(redirect, &target, head.host(bytes), prefix, to)));
-                }
-                match rule.shares.draw(dice) {
-                    Some(share) => (share, Some(rule), prefix),
-                    None => return Ok(none()),
-                }
-            }
-            None => match rules.unmatched() {
-                Some(share) => (share, None, None),
-                None => {
-                    let text = format!("no rule of the routes of {} is about this request", frontend.name);
-                    return Ok(Way::Answer(Answer::new(404, text)));
-                }
-            },
-        },
-        // The routes have changed since this connection was begun; by the next one they are kept.
-        Routing::Connections(_) | Routing::Refused => {
-            let text = format!("{} is passed on unread now, connect again", frontend.name);
-            return Ok(Way::Answer(Answer::new(503, text)));
-        }
-    };
-    let service = match &share.to {
-        Destination::Service(service) => *service,
-        Destination::Fail(status, why) => {
-            return Ok(Way::Answer(Answer::new(*status, format!("{}: {why}", frontend.name))));
-        }
+    let seen = Seen { head, bytes, target: &target };
+    let (service, share, rule, prefix) = match route(frontend, to, &seen, &target, head.host(bytes), dice) {
+        Routed::To { service, share, rule, prefix } => (service, share, rule, prefix),
+        Routed::Answer(answer) => return Ok(Way::Answer(answer)),
     };
     let edited = share.path.as_ref().map(|edit| edited(edit, &target.path, prefix));
     let path = match (&edited, &target) {
@@ -139,7 +162,7 @@ pub(super) fn ask<'f>(
 }
 
 /// A path after a change.
-fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
+pub(super) fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
     match edit {
         PathEdit::Full(new) if new.is_empty() => Cow::Borrowed("/"),
         PathEdit::Full(new) => Cow::Borrowed(new),

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::ask::{Asked, Way, ask};
-use super::detect::{ENOUGH, Spoken, spoken};
+use super::detect::{ENOUGH, GREETING, Spoken, greeting, spoken};
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
-use super::{Origin, Proxy};
+use super::{Origin, Proxy, http2};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Ending, Fault, Framing, Method};
 use crate::reactor::{Buffer, Socket, race};
@@ -148,7 +148,12 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     // A server that has closed says nothing about what is spoken.
     let ahead = ahead.filter(|(_, server)| speaks || !server.has_ended());
     let said = match &ahead {
-        Some(_) if speaks || !client.is_readable() => Spoken::Other,
+        Some((_, server)) if speaks => {
+            // Servers of HTTP/2 may greet before they hear who is there.
+            let both = async { if greets(server).await { said(&client).await } else { Spoken::Other } };
+            proxy.reactor.before(Some(limit), both).await.unwrap_or(Spoken::Other)
+        }
+        Some(_) if !client.is_readable() => Spoken::Other,
         _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
     };
     match (said, ahead) {
@@ -160,9 +165,8 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             http(proxy, client, to, origin).await;
         }
         (Spoken::Http2, ahead) if reads(&proxy, to, &origin) => {
-            drop(ahead);
-            let _gone = proxy.moving(client.write(&HTTP_1_1_REQUIRED)).await;
-            linger(&proxy, &client).await;
+            let ahead = ahead.map(|(pick, server)| (pick.address(), server));
+            http2::serve(proxy, client, to, origin, ahead).await;
         }
         (_, Some((pick, server))) => to_endpoint(&proxy, client, pick, server).await,
         (_, None) => pass(&proxy, client, service).await,
@@ -184,15 +188,24 @@ async fn said(client: &Socket) -> Spoken {
     }
 }
 
+/// Whether a server's first bytes are those of HTTP/2. None of them is taken.
+async fn greets(server: &Socket) -> bool {
+    let mut first = [0; GREETING];
+    let mut seen = 0;
+    loop {
+        let Ok(count) = server.peek(&mut first, seen).await else { return false };
+        match greeting(first.get(..count).unwrap_or_default()) {
+            None if count > seen => seen = count,
+            said => return said == Some(true),
+        }
+    }
+}
+
 /// Whether somebody has to read requests to know where they go.
 fn reads(proxy: &Proxy, to: SocketAddr, origin: &Rc<dyn Origin>) -> bool {
     let frontend = proxy.find(to, origin.namespace());
     frontend.is_some_and(|frontend| matches!(frontend.routing, Routing::Http(_) | Routing::Requests(_)))
 }
-
-/// To a client of HTTP/2: SETTINGS of no settings, and GOAWAY with HTTP_1_1_REQUIRED (RFC 9113, 6.5, 6.8, 7).
-const HTTP_1_1_REQUIRED: [u8; 26] =
-    [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 13];
 
 /// Requests, one after the other.
 async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
@@ -368,7 +381,7 @@ async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer) -> Next {
 }
 
 /// Ends a connection whose client may still be sending: closed at once, it would lose what it was sent last.
-async fn linger(proxy: &Rc<Proxy>, client: &Socket) {
+pub(super) async fn linger(proxy: &Rc<Proxy>, client: &Socket) {
     client.finish();
     let limit = proxy.reactor.now() + LINGER;
     let read = async {

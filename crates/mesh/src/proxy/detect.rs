@@ -16,6 +16,21 @@ pub(super) const ENOUGH: usize = 32;
 /// How HTTP/2 begins (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// So many bytes of a server say whether it speaks HTTP/2.
+pub(super) const GREETING: usize = 9;
+
+/// Whether a server that speaks first begins as HTTP/2 does: with SETTINGS (RFC 9113, 3.4). `None` while more of it would say.
+pub(super) fn greeting(bytes: &[u8]) -> Option<bool> {
+    match *bytes {
+        // Nobody has settings for 64 kB.
+        [first, ..] if first != 0 => Some(false),
+        [_, _, _, kind, ..] if kind != 4 => Some(false),
+        [0, b, c, 4, flags, 0, 0, 0, 0, ..] => Some(u16::from_be_bytes([b, c]) % 6 == 0 && flags & 1 == 0),
+        _ if bytes.len() >= GREETING => Some(false),
+        _ => None,
+    }
+}
+
 /// A method in upper case, a blank and the beginning of a target. Others have words with a blank behind, so that alone says nothing:
 /// `GET key` is memcached's.
 pub(super) fn spoken(bytes: &[u8]) -> Spoken {
@@ -54,6 +69,26 @@ pub(super) fn spoken(bytes: &[u8]) -> Spoken {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_greets_with_settings_speaks_http_2() {
+        for (bytes, wanted) in [
+            (&b"\0\0\0\x04\0\0\0\0\0"[..], Some(true)),
+            (b"\0\0\x12\x04\0\0\0\0\0\0\x03", Some(true)),
+            (b"\0\0\x12\x04\0\0\0\0", None),
+            (b"\0", None),
+            (b"", None),
+            (b"\0\0\x05\x04\0\0\0\0\0", Some(false)),
+            (b"\0\0\0\x04\x01\0\0\0\0", Some(false)),
+            (b"\0\0\0\x04\0\0\0\0\x01", Some(false)),
+            (b"\0\0\0\x06", Some(false)),
+            (b"220 ready", Some(false)),
+            (b"2", Some(false)),
+            (b"\x4a\0\0\0\x0a5.7", Some(false)),
+        ] {
+            assert_eq!(greeting(bytes), wanted, "{:?}", bytes.escape_ascii().to_string());
+        }
+    }
 
     #[test]
     fn first_bytes_say_what_is_spoken() {

@@ -4,8 +4,8 @@
 //! What holds is in [`Tables`], made by a [`Builder`] and swapped by [`Proxy::swap`] or, from another thread, by a [`Remote`]: requests that
 //! have begun end as they began, the next one goes by the new tables.
 //!
-//! What is not served yet is refused: HTTP/2 (answered with GOAWAY and HTTP_1_1_REQUIRED where a route has to read it; else it is passed on
-//! unread), routes by the name that a TLS client asks for (reset), mirroring (501).
+//! HTTP/2 is read where a route has to read it, and goes to endpoints as HTTP/2; else it is passed on unread. What is not served yet is refused: routes
+//! by the name that a TLS client asks for (reset), mirroring (501).
 
 mod answer;
 mod ask;
@@ -13,6 +13,7 @@ mod connection;
 mod detect;
 mod exchange;
 mod forward;
+mod http2;
 mod pool;
 mod progress;
 mod reach;

@@ -38,6 +38,11 @@ impl Reactor {
         .await;
     }
 
+    /// The current task runs then, if nothing runs it before.
+    pub(crate) fn wake_at(&self, at: Instant) {
+        self.core.wake_at(at);
+    }
+
     /// Waits no longer than to a time, if there is one.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 
 mod backend;
 mod harness;
+mod http2_peer;
 mod models;
 
 mod bodies;
 mod connections;
 mod endpoints;
+mod http2;
 mod leaving;
 mod routes;

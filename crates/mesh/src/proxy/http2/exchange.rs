@@ -1,0 +1,59 @@
+//! A request and its answer, on their way.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::super::rules::Service;
+use crate::balance::Pick;
+use crate::h2::Fields;
+use crate::http1::Edits;
+
+/// One direction of a body: what came of it and was not passed on. No more comes than the stream's window lets.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    pub(super) bytes: Vec<u8>,
+    /// Nothing comes behind these bytes, but the trailers.
+    pub(super) end: bool,
+    pub(super) trailers: Option<Fields>,
+    /// All of it was passed on.
+    pub(super) done: bool,
+}
+
+impl Flow {
+    /// Whether something can be passed on.
+    pub(super) fn waits(&self) -> bool {
+        !self.done && (self.end || !self.bytes.is_empty())
+    }
+}
+
+/// Where a request is at an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct There {
+    pub(super) backend: usize,
+    pub(super) stream: u32,
+}
+
+pub(super) struct Exchange {
+    /// Of whom it asks, for people.
+    pub(super) name: String,
+    pub(super) service: Option<Service>,
+    /// The head as it goes on.
+    pub(super) head: Fields,
+    pub(super) response: Edits,
+    pub(super) grpc: bool,
+    /// A HEAD: its answer has no body.
+    pub(super) bodyless: bool,
+    pub(super) began: Instant,
+    pub(super) limit: Option<Instant>,
+    pub(super) pick: Option<Pick>,
+    pub(super) avoid: Vec<SocketAddr>,
+    /// So often it was sent once more.
+    pub(super) tries: u32,
+    pub(super) there: Option<There>,
+    pub(super) up: Flow,
+    pub(super) down: Flow,
+    /// Some of the body went on: it cannot be sent once more.
+    pub(super) uploading: bool,
+    /// The client has the head of the answer.
+    pub(super) answered: bool,
+}
