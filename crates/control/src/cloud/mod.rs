@@ -172,6 +172,9 @@ async fn run_with(
     let routes = async {
         if provider.routes().is_some() && context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
             route::run(context.clone(), provider.clone(), trouble).await;
+        } else {
+            // Whoever kept them before may have told that they fail; nobody wants them any more.
+            trouble.routes(&Ok(())).await;
         }
     };
     tokio::join!(nodes, services, routes, trouble::follow(context, &*provider, trouble));

@@ -34,6 +34,10 @@ const CONFIG: [&str; 2] = ["CloudConfigFailed", "CloudConfigTaken"];
 const ROUTES: [&str; 2] = ["SyncRoutesFailed", "SyncedRoutes"];
 /// Who has come to wait is told this long afterwards at most.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many failures of an object are known: of a few that take turns each is told once.
+const KNOWN: usize = 4;
+/// How often it is looked for what other processes have told.
+const LEARN: Duration = Duration::from_secs(300);
 /// How long the server is waited for, to tell or to be told.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
@@ -43,25 +47,39 @@ pub(super) struct Failing {
     events: Events,
     /// Of the failure, and of its end.
     reasons: [&'static str; 2],
-    /// What was told of objects that fail, by their uids, or where they have none, their names.
-    told: Mutex<BTreeMap<String, String>>,
+    /// What was told of objects that fail, the last at the end, by their uids, or where they have none, their names.
+    told: Mutex<BTreeMap<String, Vec<String>>>,
+    /// As many of them are known.
+    most: usize,
 }
 
 fn key(of: &ObjectReference) -> String {
     of.uid.clone().or_else(|| of.name.clone()).unwrap_or_default()
 }
 
-/// What of a text tells failures apart: times, ages and ids of requests are others each time.
+/// What of a text tells failures apart: its words without those that have digits. Times, ages and ids of requests are others each time.
 fn gist(text: &str) -> String {
-    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
+    let is_lasting = |word: &&str| !word.is_empty() && !word.contains(|c: char| c.is_ascii_digit());
+    words.filter(is_lasting).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether something is not among what is known, where it is from now on; of that only so much is kept.
+fn is_news(known: &mut Vec<String>, what: String, most: usize) -> bool {
+    if known.contains(&what) {
+        return false;
+    }
+    known.push(what);
+    known.drain(..known.len().saturating_sub(most));
+    true
 }
 
 impl Failing {
     pub(super) fn new(events: Events, reasons: [&'static str; 2]) -> Self {
-        Self { events, reasons, told: Mutex::default() }
+        Self { events, reasons, told: Mutex::default(), most: KNOWN }
     }
 
-    fn told(&self) -> MutexGuard<'_, BTreeMap<String, String>> {
+    fn told(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -72,8 +90,7 @@ impl Failing {
 
     /// The same, of a failure that is another where `what` is.
     async fn fails_as(&self, of: &ObjectReference, what: String, text: &str) -> bool {
-        let before = self.told().insert(key(of), what.clone());
-        if before == Some(what) {
+        if !is_news(self.told().entry(key(of)).or_default(), what, self.most) {
             return false;
         }
         let [reason, _] = self.reasons;
@@ -121,25 +138,37 @@ impl Trouble {
             ..ObjectReference::default()
         };
         let of = |reasons| Failing::new(events.clone(), reasons);
-        let it = Self { home, provider: of(PROVIDER), config: of(CONFIG), routes: of(ROUTES) };
-        let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
-        let its = format!("involvedObject.kind=Namespace,involvedObject.name={HOME}");
-        // Whoever may not list them is told again after a start.
-        let list = ListParams::default().fields(&its);
-        if let Ok(Ok(all)) = tokio::time::timeout(LAST_WORDS, api.list(&list)).await {
-            for failing in [&it.provider, &it.config, &it.routes] {
-                failing.told().extend(last(&all.items, failing.reasons).map(|text| {
-                    let what = if failing.reasons == CONFIG { text.to_owned() } else { gist(text) };
-                    (key(&it.home), what)
-                }));
+        // Of a file it is told what is wrong now, also where that was so before something else was.
+        let config = Failing { most: 1, ..of(CONFIG) };
+        let it = Self { home, provider: of(PROVIDER), config, routes: of(ROUTES) };
+        let all = [&it.provider, &it.config, &it.routes];
+        if !it.learn(client, &all).await {
+            // Whoever may not list them is told again after a start: what fails, and also that nothing does, as the process before may
+            // have told otherwise.
+            for failing in all {
+                failing.told().insert(key(&it.home), Vec::new());
             }
         }
         it
     }
 
-    /// The provider is not there, or not ready. Whether that is news.
-    pub(super) async fn provider_fails(&self, text: &str) -> bool {
-        self.provider.fails(&self.home, &cut(text.into())).await
+    /// Takes for told what others have told that fails, as the server has it. Whether it says that.
+    async fn learn(&self, client: &Client, of: &[&Failing]) -> bool {
+        let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
+        let its = format!("involvedObject.kind=Namespace,involvedObject.name={HOME}");
+        let list = ListParams::default().fields(&its);
+        let Ok(Ok(all)) = tokio::time::timeout(LAST_WORDS, api.list(&list)).await else { return false };
+        for failing in of {
+            let Some(text) = last(&all.items, failing.reasons) else { continue };
+            let what = if failing.reasons == CONFIG { text.to_owned() } else { gist(text) };
+            failing.told().entry(key(&self.home)).or_insert_with(|| vec![what]);
+        }
+        true
+    }
+
+    /// The provider is not there, or not ready.
+    pub(super) async fn provider_fails(&self, text: &str) {
+        self.provider.fails(&self.home, &cut(text.into())).await;
     }
 
     pub(super) async fn provider_works(&self, name: &str) {
@@ -197,9 +226,15 @@ pub async fn tell_unusable(client: &Client, host: &str, why: &str) {
     let _late = tokio::time::timeout(LAST_WORDS, told).await;
 }
 
-/// Follows what is wrong with what the provider goes by, until it is dropped.
+/// Follows what is wrong with what the provider goes by, until it is dropped. What another process has told, one that could not be
+/// started or that waits for its lease, is over where it is not so here; that is looked for now and then.
 pub(super) async fn follow(context: &Context, provider: &dyn CloudProvider, trouble: &Trouble) {
+    let mut learned = Instant::now();
     loop {
+        if learned.elapsed() >= LEARN {
+            trouble.learn(&context.client, &[&trouble.config]).await;
+            learned = Instant::now();
+        }
         trouble.config(provider.name(), provider.trouble()).await;
         tokio::time::sleep(context.setup.node_monitor).await;
     }
@@ -230,13 +265,15 @@ impl<'a> Waiting<'a> {
         (first, longest): (Duration, Duration),
         mut attempt: impl AsyncFnMut() -> Result<T, String>,
     ) -> T {
-        let mut wait = first;
+        let (mut wait, mut said) = (first, Vec::new());
         loop {
             let why = match attempt().await {
                 Ok(done) => return done,
                 Err(why) => why,
             };
-            if self.trouble.provider_fails(&why).await {
+            self.trouble.provider_fails(&why).await;
+            // The words of each process say why it waits, whatever those before it have told the cluster.
+            if is_news(&mut said, gist(&why), KNOWN) {
                 eprintln!("sextant control: warning: {why}; it is tried again");
             }
             let again = Instant::now() + wait;
@@ -276,6 +313,7 @@ impl<'a> Waiting<'a> {
 mod tests {
     use serde_json::json;
 
+    use super::super::tests::stand::{Server, Told};
     use super::*;
 
     fn event(reason: &str, second: u32, text: &str) -> Event {
@@ -302,5 +340,67 @@ mod tests {
     fn failures_are_told_apart_by_more_than_their_numbers() {
         assert_eq!(gist("expired at 10:01:02, 3 s ago"), gist("expired at 11:02:03, 45 s ago"));
         assert_ne!(gist("AuthFailure"), gist("UnauthorizedOperation"));
+        let [one, other] = ["6f8dabc1-3c2e-4b3a-9f00-aa12bb34cc56", "b0c9e7fe-17d4-4c1e-8d55-ffeeddccbbaa"]
+            .map(|id| format!("denied (request id: {id}): see https://x.example/{id}?at=1"));
+        assert_eq!(gist(&one), gist(&other));
+        assert_eq!(gist(&one), "denied request id see https x example at");
+    }
+
+    #[tokio::test]
+    async fn failures_that_take_turns_are_told_once_each() {
+        let server = Server::default();
+        let events = server.context().await.events("test");
+        let (failing, of) = (Failing::new(events, NODE), ObjectReference::default());
+        let mut told = Vec::new();
+        for text in ["a 1", "b", "a 2", "b 3", "c", "d", "b 4", "e"] {
+            told.push(failing.fails(&of, text).await);
+        }
+        assert_eq!(told, [true, true, false, false, true, true, false, true]);
+        // Of so many the first is forgotten, and all are once it is over.
+        assert!(failing.fails(&of, "a").await);
+        failing.works(&of, "well").await;
+        assert!(failing.fails(&of, "a").await);
+        failing.events.told().await;
+        assert_eq!(server.state().told.iter().filter(|one| *one == NODE[1]).count(), 1);
+    }
+
+    /// Another replica could not be started; this one works, and is not started again.
+    #[tokio::test(start_paused = true)]
+    async fn what_another_process_has_told_is_over_where_it_is_not_so() {
+        let server = Server::default();
+        let context = server.context().await;
+        let trouble = Trouble::start(&context.client, "host").await;
+        let provider = Told::default();
+        let script = async {
+            tokio::time::sleep(context.setup.node_monitor * 2).await;
+            let mut failed = serde_json::to_value(event(CONFIG[0], 1, "no such file")).unwrap();
+            failed["metadata"]["namespace"] = json!(NAMESPACE);
+            server.state().events.push(failed);
+            tokio::time::sleep(LEARN + context.setup.node_monitor).await;
+            trouble.told().await;
+        };
+        tokio::select! {
+            () = follow(&context, &provider, &trouble) => unreachable!("it goes on until it is dropped"),
+            () = script => {}
+        }
+        assert_eq!(server.state().told, [CONFIG[1]]);
+    }
+
+    /// What the process before has told stands there else.
+    #[tokio::test]
+    async fn who_may_not_list_events_is_told_that_nothing_fails() {
+        for (may, told) in [(true, &[][..]), (false, &[PROVIDER[1], CONFIG[1], ROUTES[1]][..])] {
+            let server = Server::default();
+            server.state().hides_events = !may;
+            let context = server.context().await;
+            let trouble = Trouble::start(&context.client, "host").await;
+            for _ in 0..2 {
+                trouble.provider_works("p").await;
+                trouble.config("p", None).await;
+                trouble.routes(&Ok(())).await;
+            }
+            trouble.told().await;
+            assert_eq!(server.state().told, told, "{may}");
+        }
     }
 }

@@ -54,17 +54,21 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let found = cloud::provider(&args.cloud);
     let places = setup.places.clone();
     let own = data_dir.join("api/kubeconfig");
-    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
-    let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await;
     let found = match found {
         Ok(found) => found,
-        // Who looks into the cluster, and not into this process' words, is to know it, too.
+        // Who looks into the cluster, and not into this process' words, is to know it, too. What is wrong is the provider, also where
+        // there is no cluster to be told.
         Err(why) => {
-            control::cloud::tell_unusable(&client, &setup.host, &why.to_string()).await;
+            if let Some(client) = config.ok().and_then(|config| Client::try_from(config).ok()) {
+                control::cloud::tell_unusable(&client, &setup.host, &why.to_string()).await;
+            }
             return Err(why);
         }
     };
+    let config = config.map_err(Failure::new)?;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     eprintln!("sextant control: works for {server}");
     let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;

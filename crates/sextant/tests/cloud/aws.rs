@@ -47,8 +47,8 @@ impl Drop for Moto {
     }
 }
 
-/// In the test's own network.
-fn start() -> (Moto, SocketAddr) {
+/// In the test's own network; what it says is in the rig's folder.
+fn start(rig: &Rig) -> (Moto, SocketAddr) {
     let libraries =
         std::env::var("SEXTANT_TEST_MOTO_LIBRARY").expect("SEXTANT_TEST_MOTO_LIBRARY names moto's folder");
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
@@ -61,12 +61,15 @@ fn start() -> (Moto, SocketAddr) {
         "-p",
         &address.port().to_string(),
     ]);
-    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let words = rig.path("moto.words");
+    let file = std::fs::File::create(&words).unwrap();
+    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    let said = || std::fs::read_to_string(&words).unwrap_or_default();
     let mut moto = Moto(python.spawn().unwrap());
     let began = Instant::now();
     while TcpStream::connect(address).is_err() {
-        assert_eq!(moto.0.try_wait().unwrap(), None, "moto has ended");
-        assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}");
+        assert_eq!(moto.0.try_wait().unwrap(), None, "moto has ended:\n{}", said());
+        assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}:\n{}", said());
         std::thread::sleep(Duration::from_millis(50));
     }
     (moto, address)
@@ -155,7 +158,7 @@ async fn whenever_the_controllers_are_killed_aws_has_what_services_ask_for_and_n
     let kills: u64 = std::env::var("SEXTANT_CLOUD_KILLS").map_or(20, |text| text.parse().expect("a number"));
     let mut rig = Rig::bare().await;
     admit(&rig).await;
-    let (_moto, address) = start();
+    let (_moto, address) = start(&rig);
     let aws = Server::furnish(address);
     let table = aws.made(&format!("Action=CreateRouteTable&VpcId={}", aws.vpc), "routeTableId");
     aws.ec2(&format!("Action=CreateTags&ResourceId.1={table}&Tag.1.Key={MARK}&Tag.1.Value=owned"));

@@ -265,11 +265,14 @@ async fn a_file_that_is_wrong_is_told_before_anything_works() {
     write(&rig, "pools: [{name: lab, addresses: [10.0.0.9-10.0.0.1]}]");
     let (kubeconfig, path) = (rig.path("data/api/kubeconfig"), rig.path("metal.yaml"));
     let (kubeconfig, path) = (kubeconfig.to_str().unwrap().to_owned(), path.to_str().unwrap().to_owned());
-    for (provider, words) in [
-        ("metal", "pools[0].addresses[0]: \"10.0.0.9-10.0.0.1\" goes backwards; write 10.0.0.1-10.0.0.9"),
-        ("unix:///nowhere.sock", "a provider behind a socket reads its own files"),
+    let backwards = "pools[0].addresses[0]: \"10.0.0.9-10.0.0.1\" goes backwards; write 10.0.0.1-10.0.0.9";
+    // That there is no cluster either is no reason not to say it.
+    for (provider, kubeconfig, words) in [
+        ("metal", "/nowhere", backwards),
+        ("metal", kubeconfig.as_str(), backwards),
+        ("unix:///nowhere.sock", kubeconfig.as_str(), "a provider behind a socket reads its own files"),
     ] {
-        rig.control(&["--kubeconfig", &kubeconfig, "--cloud-provider", provider, "--cloud-config", &path]);
+        rig.control(&["--kubeconfig", kubeconfig, "--cloud-provider", provider, "--cloud-config", &path]);
         assert_eq!(rig.wait("control").await, Some(1), "{provider}");
         assert!(rig.words("control").contains(words), "{}", rig.words("control"));
     }

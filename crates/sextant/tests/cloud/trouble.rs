@@ -84,12 +84,15 @@ async fn wrong_credentials_and_missing_rights_are_told_of_what_waits() {
     assert!(status.contains("node/node-1") && !status.contains("hush"), "{status}");
     assert!(status.contains("failing: SyncLoadBalancerFailed"), "{status}");
 
-    // One that was started again knows what is told already.
+    // One that was started again knows what is told already, and says itself why it waits.
+    let warnings = |rig: &Rig| rig.words("control").matches("; it is tried again").count();
+    assert_eq!(warnings(&rig), 1, "{}", rig.words("control"));
     rig.kill("control");
     rig.again("control");
     let before = server.requests();
     rig.until("it was tried again", async |_| (server.requests() > before + 1).then_some(())).await;
     assert_eq!(told(&rig, "kube-system", "CloudProviderFailed").await.len(), 1);
+    assert_eq!(warnings(&rig), 2, "{}", rig.words("control"));
 
     // The credentials are right, and may not do it.
     *says_now.lock().unwrap() = (403, "UnauthorizedOperation");

@@ -94,10 +94,11 @@ impl Controller {
         let Some(patched) = self.initialize(&node, &metadata).await? else { return Ok(Next::Done) };
         self.written.note(&patched, &self.context.nodes);
         self.context.metrics.taint_removed(age(&patched));
-        self.tell_addresses(&patched, &metadata.node_addresses).await;
-        // What is told now is the end of it.
+        // What is told now is the end of what failed until here.
         self.failing.forget(&patched.object_ref(&()));
-        self.events.normal(&patched, "Synced", SYNCED).await;
+        if self.tell_addresses(&patched, &metadata.node_addresses).await {
+            self.events.normal(&patched, "Synced", SYNCED).await;
+        }
         self.context.metrics.node_synced(age(&patched));
         Ok(Next::Done)
     }
@@ -142,8 +143,9 @@ impl Controller {
         Ok(Next::Done)
     }
 
-    /// Writes a node's addresses where they are others. What fails is written at the next time.
-    async fn tell_addresses(&self, node: &Node, of_cloud: &[NodeAddress]) {
+    /// Writes a node's addresses where they are others. What fails is told, and written at the next time. Whether they are as they must
+    /// be.
+    async fn tell_addresses(&self, node: &Node, of_cloud: &[NodeAddress]) -> bool {
         let (name, of) = (node.name_any(), node.object_ref(&()));
         let written = match plan::addresses(node, of_cloud) {
             Ok(None) => Ok(()),
@@ -158,11 +160,15 @@ impl Controller {
             Err(why) => Err(why),
         };
         match written {
-            Ok(()) => self.failing.works(&of, SYNCED).await,
+            Ok(()) => {
+                self.failing.works(&of, SYNCED).await;
+                true
+            }
             Err(why) => {
                 let text = format!("cannot update the addresses of node {name}: {why}");
                 eprintln!("sextant control: warning: {text}");
                 self.failing.fails(&of, &text).await;
+                false
             }
         }
     }
@@ -188,7 +194,9 @@ impl Controller {
         // The answers about those before it may have taken minutes.
         let Some(node) = self.context.nodes.get(&Name::of(listed)) else { return };
         match instances.instance_metadata(&node).await {
-            Ok(Some(metadata)) => self.tell_addresses(&node, &metadata.node_addresses).await,
+            Ok(Some(metadata)) => {
+                self.tell_addresses(&node, &metadata.node_addresses).await;
+            }
             Ok(None) => {}
             Err(error) => {
                 let text = format!("cannot ask for the addresses of node {}: {error}", node.name_any());

@@ -42,12 +42,22 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>,
     let it = Controller { context, routes, events };
     loop {
         times.tick().await;
-        it.context.metrics.routes_synced();
-        let looked = it.look().await;
-        if let Err(why) = &looked {
-            eprintln!("sextant control: warning: {why}");
-        }
-        trouble.routes(&looked).await;
+        it.round(trouble).await;
+    }
+}
+
+/// Why a look failed.
+#[derive(Debug)]
+struct Failed {
+    text: String,
+    /// The provider says when it can do it: nothing is wrong.
+    is_passing: bool,
+}
+
+impl Failed {
+    fn of(act: &str, error: &Error) -> Self {
+        let is_passing = matches!(error, Error::RetryAfter { .. });
+        Self { text: format!("cannot {act}: {error}"), is_passing }
     }
 }
 
@@ -56,10 +66,24 @@ impl Controller<'_> {
         &self.context.setup.cluster_name
     }
 
+    /// Looks once, and tells what comes of it. What passes by itself is not told of the cluster, and is no end of what was told before.
+    async fn round(&self, trouble: &Trouble) {
+        self.context.metrics.routes_synced();
+        match self.look().await {
+            Ok(()) => trouble.routes(&Ok(())).await,
+            Err(Failed { text, is_passing }) => {
+                eprintln!("sextant control: warning: {text}");
+                if !is_passing {
+                    trouble.routes(&Err(text)).await;
+                }
+            }
+        }
+    }
+
     /// The first thing that failed and that no node is told of.
-    async fn look(&self) -> Result<(), String> {
+    async fn look(&self) -> Result<(), Failed> {
         let listed = self.routes.list_routes(self.cluster()).await;
-        let listed = listed.map_err(|error| format!("cannot list routes: {error}"))?;
+        let listed = listed.map_err(|error| Failed::of("list routes", &error))?;
         let nodes = self.context.nodes.all();
         let plan = plan::plan(nodes.iter().map(|node| &**node), &listed, &self.context.setup.cluster_cidrs);
         let deleted = self.delete(&plan.delete);
@@ -79,15 +103,17 @@ impl Controller<'_> {
         deleted
     }
 
-    /// Takes routes away; the first failure, by the routes' names.
-    async fn delete(&self, routes: &[Route]) -> Result<(), String> {
+    /// Takes routes away; the first failure, of those that do not pass and by the routes' names.
+    async fn delete(&self, routes: &[Route]) -> Result<(), Failed> {
         let deleted = futures_util::stream::iter(routes).map(async |route| {
             let (name, to) = (&route.name, &route.destination_cidr);
             let deleted = self.routes.delete_route(self.cluster(), route).await;
-            deleted.map_err(|error| format!("cannot delete route {name} to {to}: {error}"))
+            deleted.map_err(|error| Failed::of(&format!("delete route {name} to {to}"), &error))
         });
         let failed = deleted.buffer_unordered(CALLS).filter_map(async |deleted| deleted.err());
-        failed.collect::<BTreeSet<_>>().await.pop_first().map_or(Ok(()), Err)
+        let failed: Vec<Failed> = failed.collect().await;
+        let first = failed.into_iter().min_by(|a, b| (a.is_passing, &a.text).cmp(&(b.is_passing, &b.text)));
+        first.map_or(Ok(()), Err)
     }
 
     /// Makes routes; the names of nodes that miss one.

@@ -1,5 +1,7 @@
 //! The situations of Kubernetes' own tests of this controller (service/controller_test.go), by their names there.
 
+mod follows;
+
 use std::sync::Arc;
 
 use cpi::contract::{Node, Service};

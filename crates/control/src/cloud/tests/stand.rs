@@ -23,6 +23,12 @@ pub(in crate::cloud) struct State {
     pub(in crate::cloud) told: Vec<String>,
     /// Writes of nodes: `PATCH node0/status`.
     pub(in crate::cloud) writes: Vec<String>,
+    /// Which of these it refuses.
+    pub(in crate::cloud) refuses: Option<String>,
+    /// What it lists of them.
+    pub(in crate::cloud) events: Vec<Value>,
+    /// Nobody may list events.
+    pub(in crate::cloud) hides_events: bool,
     version: u64,
 }
 
@@ -89,9 +95,18 @@ impl Server {
         let body = body.collect_bytes().await.unwrap();
         let sent: Value = serde_json::from_slice(&body).unwrap_or_default();
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
+        if path.ends_with("/events") && head.method == Method::GET {
+            let state = self.state();
+            let all = json!({"kind": "EventList", "apiVersion": "v1", "items": state.events, "metadata": {"resourceVersion": "1"}});
+            return if state.hides_events { refused(403, "Forbidden") } else { answered(200, &all) };
+        }
         if path.ends_with("/events") {
             self.state().told.push(sent["reason"].as_str().unwrap_or_default().to_owned());
             return answered(201, &sent);
+        }
+        if path == "/api/v1/services" {
+            let none = json!({"kind": "ServiceList", "apiVersion": "v1", "items": [], "metadata": {"resourceVersion": "1"}});
+            return if query.contains("watch") { std::future::pending().await } else { answered(200, &none) };
         }
         let rest = path.strip_prefix("/api/v1/nodes").unwrap_or_else(|| panic!("no {path} here"));
         let mut words = rest.trim_start_matches('/').split('/');
@@ -107,7 +122,12 @@ impl Server {
             }
             Method::GET => self.node(&name).map_or_else(missing, |node| answered(200, &node)),
             Method::PATCH | Method::DELETE => {
-                self.state().writes.push(format!("{} {}", head.method, rest.trim_start_matches('/')));
+                let act = format!("{} {}", head.method, rest.trim_start_matches('/'));
+                let is_refused = self.state().refuses.as_ref() == Some(&act);
+                self.state().writes.push(act);
+                if is_refused {
+                    return refused(403, "Forbidden");
+                }
                 let strategic = head
                     .headers
                     .get("content-type")
@@ -186,6 +206,8 @@ pub(in crate::cloud) struct Told {
     pub(in crate::cloud) shutdown: Result<bool, Error>,
     pub(in crate::cloud) metadata: Result<Option<InstanceMetadata>, Error>,
     pub(in crate::cloud) routes: Mutex<Vec<Route>>,
+    /// Why they are not listed.
+    pub(in crate::cloud) unlisted: Mutex<Option<Error>>,
     /// What making a route comes to, in this order, before it is made.
     pub(in crate::cloud) failing: Mutex<Vec<Error>>,
     /// Which calls came: `exists node0`.
@@ -208,6 +230,7 @@ impl Default for Told {
             shutdown: Ok(false),
             metadata: Ok(Some(metadata)),
             routes: Mutex::default(),
+            unlisted: Mutex::default(),
             failing: Mutex::default(),
             calls: Mutex::default(),
             during: Mutex::default(),
@@ -270,7 +293,12 @@ impl Instances for Told {
 
 impl Routes for Told {
     fn list_routes<'a>(&'a self, _: &'a str) -> Answer<'a, Vec<Route>> {
-        self.call("list".into(), self.routes.lock().unwrap().clone())
+        let listed = match self.unlisted.lock().unwrap().clone() {
+            Some(error) => Err(error),
+            None => Ok(self.routes.lock().unwrap().clone()),
+        };
+        let called = self.call("list".into(), listed);
+        Box::pin(async move { called.await? })
     }
 
     fn create_route<'a>(&'a self, _: &'a str, hint: &'a str, route: &'a Route) -> Answer<'a, ()> {

@@ -83,6 +83,34 @@ async fn a_node_whose_addresses_cannot_be_asked_for_is_told_once() {
     assert_eq!(server.state().told, ["SyncNodeFailed", "SyncNodeFailed", "Synced"]);
 }
 
+/// Ours: that a node is initialized is told once, also where it failed before, and only when all of it is.
+#[tokio::test]
+async fn a_node_is_told_once_that_it_is_synced() {
+    let (server, cloud) = (Server::with([new()]), Told::default());
+    let it = controller(&server).await;
+    let failing = Told { metadata: Err(Error::Failed("throttled".into())), ..Told::default() };
+    let failed = it.look(&failing, "node0").await.unwrap_err();
+    it.tell_failed("node0", &failed).await;
+    it.look(&cloud, "node0").await.unwrap();
+    it.events.told().await;
+    assert_eq!(server.state().told, ["SyncNodeFailed", "Synced"]);
+    // Its addresses are not written.
+    let server = Server::with([new()]);
+    server.state().refuses = Some("PATCH node0/status".into());
+    let it = controller(&server).await;
+    it.look(&cloud, "node0").await.unwrap();
+    it.events.told().await;
+    assert!(!is_tainted(&server.node("node0").unwrap()));
+    assert_eq!(server.state().told, ["SyncNodeFailed"]);
+    // They are now.
+    server.state().refuses = None;
+    let node = serde_json::from_value(server.node("node0").unwrap()).unwrap();
+    let addresses = cloud.metadata.clone().unwrap().unwrap().node_addresses;
+    assert!(it.tell_addresses(&node, &addresses).await);
+    it.events.told().await;
+    assert_eq!(server.state().told, ["SyncNodeFailed", "Synced"]);
+}
+
 #[tokio::test]
 async fn error_getting_instance_metadata() {
     for (error, says) in [

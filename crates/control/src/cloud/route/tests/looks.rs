@@ -4,7 +4,7 @@ use cpi::contract::{Error, Route};
 use serde_json::{Value, json};
 
 use super::super::super::tests::stand::{Server, Told};
-use super::super::Controller;
+use super::super::{Controller, Trouble};
 
 fn named(name: &str, range: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"podCIDRs": [range]}})
@@ -65,6 +65,28 @@ async fn what_is_in_the_way_is_tried_again_at_once_and_not_for_ever() {
     look(&server, &cloud).await;
     assert_eq!(cloud.calls().len(), 6);
     assert_eq!(reason(&server, "node-1"), "NoRouteCreated");
+}
+
+/// Ours: of what the provider does not know yet, and says so, nobody is told; of what it cannot do everybody is.
+#[tokio::test]
+async fn what_passes_by_itself_is_no_failure() {
+    let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
+    let context = server.context().await;
+    let (events, trouble) =
+        (context.events("route_controller"), Trouble::start(&context.client, "host").await);
+    let it = Controller { context, routes: &cloud, events };
+    let passing =
+        Error::RetryAfter { message: "not known yet".into(), after: std::time::Duration::from_secs(9) };
+    let round = async |error: Option<Error>| {
+        *cloud.unlisted.lock().unwrap() = error;
+        it.round(&trouble).await;
+        trouble.told().await;
+        server.state().told.clone()
+    };
+    assert_eq!(round(Some(passing.clone())).await, [""; 0]);
+    assert_eq!(round(Some(Error::Failed("denied".into()))).await, ["SyncRoutesFailed"]);
+    assert_eq!(round(Some(passing)).await, ["SyncRoutesFailed"], "that is not over");
+    assert_eq!(round(None).await, ["SyncRoutesFailed", "SyncedRoutes"]);
 }
 
 /// What others have in their network is not ours to take.
