@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 /// How fast a latency of the past is forgotten: to a third in this time.
 const DECAY: Duration = Duration::from_secs(10);
-/// No latency is taken to be less, in seconds: what was not asked for hours would have none at last, whatever it has to do, and nobody beside it
-/// would be asked.
+/// No latency is taken to be less, in seconds: what was not asked for hours would have none at last, whatever it has to do, and nobody beside
+/// it would be asked.
 const LEAST: f64 = 1e-5;
 /// What nothing is known of is taken to have.
 const UNKNOWN: Duration = Duration::from_millis(1);

@@ -240,3 +240,27 @@ fn a_client_that_takes_nothing_is_not_waited_for() {
         drop(wire);
     }
 }
+
+#[test]
+fn an_endpoint_that_takes_nothing_has_not_answered() {
+    // By length, which passes unread, and by chunks, which are read.
+    for framing in ["Content-Length: 50000000", "Transfer-Encoding: chunked"] {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let told = ended.clone();
+        let web = Backend::new(move |_, mut wire| {
+            wire.head();
+            until("the client has its answer", || told.load(Ordering::SeqCst) == 1);
+        });
+        let settings = Settings { stall: Duration::from_millis(100), ..Settings::default() };
+        let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
+        let mut wire = mesh.connect();
+        wire.send(format!("POST / HTTP/1.1\r\nHost: web\r\n{framing}\r\n\r\n"));
+        let piece = format!("f4240\r\n{}\r\n", "x".repeat(1_000_000));
+        // Until it is seen that nobody takes it.
+        let all = (0..50).all(|_| wire.try_send(&piece));
+        assert!(!all);
+        let (status, head, body) = answer(&mut wire);
+        assert_eq!((status, header(&head, "connection")), (502, Some("close")), "{body}");
+        ended.store(1, Ordering::SeqCst);
+    }
+}
