@@ -327,6 +327,63 @@ fn a_flood_ends_its_connection_and_no_other() {
 }
 
 #[test]
+fn who_asks_and_does_not_take_answers_is_not_heard_for_ever() {
+    use std::io::Write as _;
+    let routing = routes(vec![prefix("/web", 0)], vec![to_web()]);
+    let mesh = Harness::new(delta(vec![frontend(routing, Some("grpc")), endpoints("web", &[nobody()])]));
+    let client = Peer::client(mesh.connect());
+    let mut stream = client.wire.stream().try_clone().unwrap();
+    // POST / with content-type application/grpc: it is answered by a head alone, which no window bounds.
+    let mut block = vec![0x83, 0x86, 0x84, 0x0f, 0x10, 16];
+    block.extend(b"application/grpc");
+    // With a header that fills buffers on its way, and no room where answers come: the fewer requests are needed.
+    block.extend([0, 1, b'x', 0x7f, 0x91, 3]);
+    block.extend([b'x'; 528]);
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
+    let (mut asked, mut accepted) = (0_u32, 0);
+    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let (mut bytes, mut cut) = (Vec::new(), 0);
+    while accepted < 64 << 20 {
+        if cut == bytes.len() {
+            (bytes, cut) = (Vec::new(), 0);
+            for _ in 0..1000 {
+                write::headers(&mut bytes, 2 * asked + 1, &block, true, 16384);
+                asked += 1;
+            }
+        }
+        match stream.write(&bytes[cut..]) {
+            Ok(count) => {
+                accepted += count;
+                cut += count;
+            }
+            Err(_) => break,
+        }
+    }
+    assert!(accepted < 64 << 20, "{accepted} bytes were read of a client that takes nothing");
+    // Once it does, all is answered.
+    let mut reader = stream.try_clone().unwrap();
+    let rest = bytes[cut..].to_vec();
+    stream.set_write_timeout(None).unwrap();
+    let sender = std::thread::spawn(move || stream.write_all(&rest).unwrap());
+    let (mut held, mut answers) = (Vec::new(), 0);
+    while answers < asked {
+        let mut piece = vec![0; 1 << 16];
+        let count = std::io::Read::read(&mut reader, &mut piece).unwrap();
+        assert!(count > 0, "{answers} of {asked} were answered");
+        held.extend_from_slice(&piece[..count]);
+        let mut at = 0;
+        while let Some((frame, used)) = mesh::h2::frame::read(&held[at..], 16384).unwrap() {
+            answers += u32::from(matches!(frame, mesh::h2::frame::Frame::Headers { end: true, .. }));
+            at += used;
+        }
+        held.drain(..at);
+    }
+    sender.join().unwrap();
+    drop(client);
+    assert_eq!(mesh.end().answered, u64::from(asked));
+}
+
+#[test]
 fn a_drained_proxy_ends_connections_after_their_requests() {
     let (go, gone) = channel::<()>();
     let gone = Mutex::new(gone);

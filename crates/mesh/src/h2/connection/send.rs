@@ -16,8 +16,9 @@ pub struct Gone;
 /// Why no stream can be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// As many are open as the peer or this side lets be; [`Event::Window`](super::Event::Window) or a release says when to ask again.
-    #[error("cannot open a stream: as many are open as there may be")]
+    /// As many are open as the peer or this side lets be, or too much waits to be sent; [`Event::Window`](super::Event::Window), a release
+    /// or what was sent says when to ask again.
+    #[error("cannot open a stream: as many are open, or as much waits to be sent, as may be")]
     Full,
     /// The connection takes no more: another is needed.
     #[error("cannot open a stream: the connection takes no more of them")]
@@ -29,6 +30,13 @@ impl Connection {
     #[must_use]
     pub fn output(&self) -> &[u8] {
         self.out.get(self.sent..).unwrap_or_default()
+    }
+
+    /// Whether so much waits to be sent that nothing more should be read of the peer: heads, which no window bounds, would pile up for one
+    /// that asks and does not take its answers.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.output().len() >= 2 * self.limits.queue
     }
 
     /// So many bytes of the output were sent.
@@ -64,7 +72,7 @@ impl Connection {
             return Err(Refused::Leaving);
         }
         let most = self.peer.streams.min(self.limits.streams);
-        if self.active >= most || self.streams.len() as u64 >= 2 * u64::from(most) {
+        if self.active >= most || self.streams.len() as u64 >= 2 * u64::from(most) || self.is_full() {
             return Err(Refused::Full);
         }
         let stream = self.next;

@@ -13,6 +13,10 @@ use crate::h2::{Code, Event};
 impl Session {
     /// Reads what came of the client; whether something did.
     pub(super) fn hear(&mut self, now: Instant) -> bool {
+        if self.connection.is_full() {
+            // Who does not take answers is not heard until it does.
+            return false;
+        }
         match self.client.poll_read(&mut self.buffer) {
             Poll::Ready(Ok(1..)) => {}
             Poll::Ready(_) => {
@@ -129,11 +133,14 @@ impl Session {
         let body = if exchange.bodyless { String::new() } else { body };
         // That the client is gone is told by itself.
         let _gone = self.connection.respond(stream, head.iter(), body.is_empty());
+        if body.is_empty() {
+            return self.connection.release(stream);
+        }
         // What came of its body goes nowhere.
         let unwanted = u32::try_from(exchange.up.bytes.len()).unwrap_or(u32::MAX);
         self.connection.consumed(stream, unwanted);
         exchange.up = Flow { done: true, ..Flow::default() };
-        exchange.down = Flow { done: body.is_empty(), end: true, bytes: body.into_bytes(), trailers: None };
+        exchange.down = Flow { done: false, end: true, bytes: body.into_bytes(), trailers: None };
         (exchange.answered, exchange.limit) = (true, None);
         self.exchanges.insert(stream, exchange);
     }

@@ -11,6 +11,9 @@ use super::head::answered;
 use crate::balance::Went;
 use crate::h2::{Code, Event};
 
+/// So many connections to endpoints one client may have.
+const CONNECTIONS: usize = 128;
+
 /// Why an endpoint does not answer.
 enum Lost<'a> {
     NoConnection(&'a dyn Display),
@@ -42,6 +45,9 @@ impl Session {
             Some((place, backend.connection.open(exchange.head.iter(), end).ok()?))
         });
         let opened = opened.or_else(|| {
+            if self.backends.iter().flatten().count() >= CONNECTIONS {
+                return None;
+            }
             let mut backend = Backend::connect(&proxy, address, self.limits);
             let theirs = backend.connection.open(exchange.head.iter(), end).ok()?;
             let free = self.backends.iter().position(Option::is_none);
@@ -156,6 +162,8 @@ impl Session {
                 }
                 let head = answered(fields, &exchange.response);
                 exchange.answered = true;
+                // It is not sent again.
+                exchange.head.clear();
                 (exchange.down.end, exchange.down.done) = (end, end);
                 let _gone = self.connection.respond(stream, head.iter(), end);
             }
