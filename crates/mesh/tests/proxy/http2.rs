@@ -336,12 +336,12 @@ fn who_asks_and_does_not_take_answers_is_not_heard_for_ever() {
     // POST / with content-type application/grpc: it is answered by a head alone, which no window bounds.
     let mut block = vec![0x83, 0x86, 0x84, 0x0f, 0x10, 16];
     block.extend(b"application/grpc");
-    // With a header that fills buffers on its way, and no room where answers come: the fewer requests are needed.
+    // With a header that fills buffers on its way: the fewer requests are needed.
     block.extend([0, 1, b'x', 0x7f, 0x91, 3]);
     block.extend([b'x'; 528]);
-    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 4096).unwrap();
     let (mut asked, mut accepted) = (0_u32, 0);
-    stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    // Who reads on does so within this time, even on a busy machine.
+    stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
     let (mut bytes, mut cut) = (Vec::new(), 0);
     while accepted < 64 << 20 {
         if cut == bytes.len() {

@@ -194,6 +194,33 @@ fn long_bodies_are_cut_and_the_queue_is_bounded() {
 }
 
 #[test]
+fn heads_that_nobody_takes_are_told() {
+    let mut pair = Pair::new(Limits::default());
+    let long = "x".repeat(2000);
+    let head = [(":status", "200"), ("x", &*long)];
+    let most = 2 * pair.server.limits.queue;
+    let stream = pair.ask(&GET, true);
+    // An answer of 1xx is bounded by nothing else.
+    let informational = [(":status", "103"), ("x", &*long)];
+    while !pair.server.is_full() {
+        assert!(pair.server.output().len() < most);
+        // Too large for a table, so that each takes its bytes.
+        pair.server.encoder.allow(0);
+        pair.server.respond(stream, fields(&informational), false).unwrap();
+    }
+    pair.server.sent(most / 2);
+    assert!(!pair.server.is_full());
+    pair.server.respond(stream, fields(&head), true).unwrap();
+    // A client opens nothing behind so much.
+    while !pair.client.is_full() {
+        pair.client.ping([0; 8]);
+    }
+    assert_eq!(pair.client.open(fields(&GET), true), Err(Refused::Full));
+    taken(&mut pair.client);
+    assert!(pair.client.open(fields(&GET), true).is_ok());
+}
+
+#[test]
 fn windows_of_open_streams_follow_the_settings() {
     let mut pair = Pair::new(Limits::default());
     let stream = pair.ask(&POST, false);
