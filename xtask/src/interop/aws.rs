@@ -1,5 +1,6 @@
 //! The AWS provider, alone and in `sextant control`, against moto's server, which is EC2 and Elastic Load Balancing in memory.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Site, python_library};
 use crate::Result;
-use crate::program::{call, cargo_command};
+use crate::program::{cargo_command, output, target};
 
 /// One version, so that a run says the same tomorrow.
 const MOTO: &str = "moto[server]==5.2.5";
@@ -29,19 +30,41 @@ fn start(libraries: &Path) -> Result<(Moto, String)> {
     let address = format!("127.0.0.1:{port}");
     let mut python = Command::new("python3");
     python.args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port.to_string()]);
-    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let words = target().join("interop").join("moto.words");
+    let file = File::create(&words).map_err(|e| format!("cannot make {}: {e}", words.display()))?;
+    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let mut moto = Moto(python.spawn().map_err(|e| format!("cannot run moto: {e}"))?);
     let end = Instant::now() + PATIENCE;
     while TcpStream::connect(&address).is_err() {
         if let Some(status) = moto.0.try_wait()? {
-            return Err(format!("moto ended: {status}").into());
+            return Err(format!("moto ended: {status}\n{}", tail(&words)).into());
         }
         if Instant::now() > end {
-            return Err(format!("moto does not listen on {address}").into());
+            return Err(format!("moto does not listen on {address}\n{}", tail(&words)).into());
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok((moto, address))
+}
+
+/// The last of what a program has said.
+fn tail(words: &Path) -> String {
+    let all = std::fs::read(words).unwrap_or_default();
+    let all = String::from_utf8_lossy(&all);
+    let lines: Vec<&str> = all.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// Runs tests, and shows what they say. That none ran, as by another name, is an error.
+fn tested(command: &mut Command) -> Result<()> {
+    let done = output(command)?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    println!("{said}{}", String::from_utf8_lossy(&done.stderr));
+    if !done.status.success() {
+        return Err(format!("{command:?} failed: {}", done.status).into());
+    }
+    let is_one = |line: &str| line.starts_with("test ") && line.ends_with(" ... ok");
+    if said.lines().any(is_one) { Ok(()) } else { Err(format!("{command:?} has run no test").into()) }
 }
 
 /// A cluster's life: nodes, load balancers and routes, with calls that fail on the way; and `sextant control`, killed while services
@@ -51,9 +74,9 @@ pub(super) fn moto(_: &Site) -> Result<()> {
     let (_moto, address) = start(&libraries)?;
     let mut cargo = cargo_command();
     cargo.args(["test", "--locked", "--package", "aws", "--test", "moto", "--", "--ignored"]);
-    call(cargo.args(["--test-threads", "1"]).env("SEXTANT_TEST_MOTO", address))?;
+    tested(cargo.args(["--test-threads", "1"]).env("SEXTANT_TEST_MOTO", address))?;
     // Each test of these starts moto in a network of its own.
     let mut cargo = cargo_command();
     cargo.args(["test", "--locked", "--package", "sextant", "--test", "cloud", "aws::", "--", "--ignored"]);
-    call(cargo.env("SEXTANT_TEST_MOTO_LIBRARY", libraries))
+    tested(cargo.env("SEXTANT_TEST_MOTO_LIBRARY", libraries))
 }

@@ -59,10 +59,23 @@ const SCENARIOS: &[Scenario] = &[
 
 /// A folder with a library of PyPI's and what it needs, by a requirement that names one version. It is fetched once.
 fn python_library(requirement: &str) -> Result<PathBuf> {
-    let libraries = target().join("interop").join(requirement);
+    // Libraries have parts that are of one version of Python alone.
+    let version = || {
+        let mut python = Command::new("python3");
+        quiet(python.args(["-c", "import sys; print('%d.%d' % sys.version_info[:2])"]))
+    };
+    let version = match version() {
+        Ok(version) => version,
+        Err(_) => {
+            packages::install(&["python3"])?;
+            version()?
+        }
+    };
+    let name = format!("{requirement}-python{}", version.trim());
+    let libraries = target().join("interop").join(&name);
     if !libraries.is_dir() {
         packages::install(&["python3", "python3-pip"])?;
-        let fetching = target().join("interop").join(format!("{requirement}.fetching"));
+        let fetching = target().join("interop").join(format!("{name}.fetching"));
         let _ = std::fs::remove_dir_all(&fetching);
         let args =
             ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--target"];
