@@ -73,10 +73,11 @@ pub(super) fn moto(_: &Site) -> Result<()> {
     let libraries = python_library(MOTO)?;
     let (_moto, address) = start(&libraries)?;
     let mut cargo = cargo_command();
-    cargo.args(["test", "--locked", "--package", "aws", "--test", "moto", "--", "--ignored"]);
+    // The whole workspace's choice of features, with which all is built already.
+    cargo.args(["test", "--locked", "--workspace", "--test", "moto", "--", "--ignored"]);
     tested(cargo.args(["--test-threads", "1"]).env("SEXTANT_TEST_MOTO", address))?;
     // Each test of these starts moto in a network of its own.
     let mut cargo = cargo_command();
-    cargo.args(["test", "--locked", "--package", "sextant", "--test", "cloud", "aws::", "--", "--ignored"]);
+    cargo.args(["test", "--locked", "--workspace", "--test", "cloud", "aws::", "--", "--ignored"]);
     tested(cargo.env("SEXTANT_TEST_MOTO_LIBRARY", libraries))
 }
