@@ -18,6 +18,7 @@ mod pods;
 mod stream;
 mod terminal;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("sextant: {failure}");
+            // Who goes on without readers ends as it should where nobody reads why.
+            let _ = writeln!(std::io::stderr(), "sextant: {failure}");
             ExitCode::from(failure.code())
         }
     }
