@@ -18,7 +18,6 @@ mod pods;
 mod stream;
 mod terminal;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -47,8 +46,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            // Who goes on without readers ends as it should where nobody reads why.
-            let _ = writeln!(std::io::stderr(), "sextant: {failure}");
+            output::complain(&failure);
             ExitCode::from(failure.code())
         }
     }

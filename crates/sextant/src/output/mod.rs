@@ -24,6 +24,11 @@ pub(crate) fn line(text: impl Display) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
+/// Says on standard error what is wrong, for people. Whether anybody reads it is nothing to what is to be done after it.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "sextant: {text}");
+}
+
 /// The part of an id that people use.
 pub(crate) fn short(id: &str) -> &str {
     let hex = id.split_once(':').map_or(id, |(_, hex)| hex);

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::{Machine, lone};
 
-/// Two of each.
-fn several() -> String {
+/// Two of each; pods would have these annotations.
+fn several(notes: &str) -> String {
     let one = |name: &str| {
         format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: {name}}}\n\
-             spec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    \
+             spec:\n  selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}, annotations: {{{notes}}}}}\n    \
              spec: {{containers: [{{name: c, image: none}}]}}\n"
         )
     };
@@ -70,7 +70,7 @@ spec: {size: 1}
 fn what_changes_several_objects_changes_all_of_them_whoever_reads() {
     let machine = Machine::new();
     let _api = lone::api(&machine);
-    let file = machine.file("several.yaml", &several());
+    let file = machine.file("several.yaml", &several(""));
     let words = |words: &str| words.split(' ').map(str::to_owned).collect::<Vec<_>>();
     // Nobody reads what was done; nor, where that is said, what failed.
     let unread = |said: &str, reads_errors: bool| -> Output {
@@ -118,9 +118,19 @@ fn what_changes_several_objects_changes_all_of_them_whoever_reads() {
     assert_eq!(unread(&format!("{scale} 5"), false).status.code(), Some(1));
     have(5);
     done(&format!("delete -f {file}"));
+    assert!(deployments().is_empty());
     let maps = machine.says(&["get", "cm", "-o", "name"]);
     assert!(!maps.contains("first") && !maps.contains("second"), "{maps}");
-    assert!(deployments().is_empty());
+
+    // What the server warns of holds nothing up either.
+    let notes = "scheduler.alpha.kubernetes.io/critical-pod: ''";
+    let apply = format!("apply -f {}", machine.file("warned.yaml", &several(notes)));
+    assert_eq!(unread(&apply, false).status.code(), Some(0));
+    have(1);
+    done(&format!("delete -f {file}"));
+    let warned = unread(&apply, true);
+    let told = String::from_utf8_lossy(&warned.stderr);
+    assert!(warned.status.success() && told.matches("sextant: warning: ").count() == 2, "{told}");
 }
 
 #[test]
