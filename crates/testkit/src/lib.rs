@@ -7,6 +7,7 @@
 //! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
 //! - [`faulty`] is a server that answers as no honest one would.
 //! - [`moto`] is AWS in memory, and what tests ask of it themselves.
+//! - [`netns`] makes hosts of a test's own, and links between them.
 //! - [`proxy`] stands before a cloud's server and loses what a test says.
 //! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
 //! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
@@ -23,6 +24,7 @@ mod error;
 pub mod faulty;
 mod machine;
 pub mod moto;
+pub mod netns;
 pub mod power;
 mod program;
 pub mod proxy;
