@@ -8,6 +8,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::program::{shown, tail};
+use crate::{Error, Result};
+
 /// The tag that all of the cluster's things have.
 pub const MARK: &str = "kubernetes.io/cluster/shop";
 
@@ -28,24 +31,32 @@ impl Drop for Program {
 /// Starts it from the folder that it was installed into; where it listens, on loopback of the caller's network. What it says is in the
 /// file `words`.
 ///
-/// # Panics
+/// # Errors
 /// It does not start.
-#[must_use]
-pub fn start(libraries: &Path, words: &Path) -> (Program, SocketAddr) {
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+pub fn start(libraries: &Path, words: &Path) -> Result<(Program, SocketAddr)> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = free.map_err(|e| Error::refuse("find", "a free port of loopback", e.to_string()))?;
+    let file = File::create(words).map_err(|e| Error::access("create", words, e))?;
     let mut python = Command::new("python3");
     let port = address.port().to_string();
     python.args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port]);
-    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut program = Program(python.stderr(File::create(words).unwrap()).spawn().unwrap());
-    let said = || fs::read_to_string(words).unwrap_or_default();
+    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    let command = shown(&python);
+    let failed = |source| Error::Start { command: command.clone(), source };
+    let mut program = Program(python.spawn().map_err(failed)?);
+    let said = || tail(&String::from_utf8_lossy(&fs::read(words).unwrap_or_default()), 30);
     let began = Instant::now();
     while TcpStream::connect(address).is_err() {
-        assert_eq!(program.0.try_wait().unwrap(), None, "moto has ended:\n{}", said());
-        assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}:\n{}", said());
+        if let Some(status) = program.0.try_wait().map_err(failed)? {
+            return Err(Error::Fail { command, status: status.to_string(), output: said() });
+        }
+        if began.elapsed() > PATIENCE {
+            let what = format!("a start of moto at {address}");
+            return Err(Error::Wait { what, limit: PATIENCE, output: said() });
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-    (program, address)
+    Ok((program, address))
 }
 
 /// A VPC with a subnet and the nodes' security group. What it is asked for must be there: else it panics.

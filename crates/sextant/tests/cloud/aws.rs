@@ -122,7 +122,7 @@ async fn whenever_the_controllers_are_killed_aws_has_what_services_ask_for_and_n
     admit(&rig).await;
     let libraries =
         std::env::var("SEXTANT_TEST_MOTO_LIBRARY").expect("SEXTANT_TEST_MOTO_LIBRARY names moto's folder");
-    let (_moto, address) = moto::start(Path::new(&libraries), &rig.path("moto.words"));
+    let (_moto, address) = moto::start(Path::new(&libraries), &rig.path("moto.words")).unwrap();
     let aws = Server::furnish(address);
     let table = aws.made(&format!("Action=CreateRouteTable&VpcId={}", aws.vpc), "routeTableId");
     aws.ec2(&format!("Action=CreateTags&ResourceId.1={table}&Tag.1.Key={MARK}&Tag.1.Value=owned"));
