@@ -378,6 +378,8 @@ fn script(tests: &Tests, vm: &Vm) -> String {
         "failed=0\nexport PROPTEST_CASES=32 SEXTANT_ESCAPE_ROUNDS=3 SEXTANT_CNI_KILLS=10 SEXTANT_CNI_STRIDE=9 \
          SEXTANT_NODE_CYCLES=12 SEXTANT_NODE_KILLS=3 SEXTANT_CSI_ALL_BACKENDS=1 SEXTANT_NEEDS_DM=1\n",
     );
+    // One processor, which waits for nobody.
+    script.push_str(&format!("export {}=1\n", testkit::PARTS));
     for name in HANDED_ON {
         if let Ok(value) = std::env::var(name) {
             script.push_str(&format!("export {name}={value}\n"));

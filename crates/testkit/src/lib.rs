@@ -8,6 +8,7 @@
 //! - [`faulty`] is a server that answers as no honest one would.
 //! - [`moto`] is AWS in memory, and what tests ask of it themselves.
 //! - [`netns`] makes hosts of a test's own, and links between them.
+//! - [`parts`] runs the tests of a program that has namespaces of its own in several processes at once.
 //! - [`proxy`] stands before a cloud's server and loses what a test says.
 //! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
 //! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
@@ -25,6 +26,7 @@ pub mod faulty;
 mod machine;
 pub mod moto;
 pub mod netns;
+mod parts;
 pub mod power;
 mod program;
 pub mod proxy;
@@ -35,6 +37,7 @@ pub mod vm;
 pub use alone::own_namespaces;
 pub use error::{Error, Result};
 pub use machine::{Diff, Machine, Snapshot, instance_name};
+pub use parts::{PARTS, Parts, parts};
 pub use program::run;
 pub use random::Random;
 pub use socket::receive;

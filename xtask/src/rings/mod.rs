@@ -1,5 +1,5 @@
-//! `test` and `soak`: the rings of tests, one after the other (the emulated machine beside those after it), each timed; one that
-//! fails does not stop the next.
+//! `test` and `soak`: the rings of tests, each timed, in two rows beside each other: those that have the machine, and those that run
+//! elsewhere. One that fails does not stop the next.
 
 mod ahead;
 mod crash;
@@ -44,10 +44,16 @@ impl Ring {
     fn wants_release(self) -> bool {
         matches!(self, Self::Crash | Self::Interop)
     }
+
+    /// Whether it asks nothing of this machine's kernel: it brings its own, or wants none. Such rings run one after the other beside those
+    /// that have the machine.
+    fn is_elsewhere(self) -> bool {
+        matches!(self, Self::Vm | Self::Power | Self::Fuzz)
+    }
 }
 
-/// Those that every run has; an hour is for who soaks. The emulated machine takes longest, and the rings after it run beside it; `cargo
-/// test` before them is the one ring whose tests run side by side, and what it leaves of the processors builds what they run ([`ahead`]).
+/// Those that every run has; an hour is for who soaks. `cargo test` waits for clocks and kernels most of its time: what it and the emulated
+/// machine leave of the processors builds what later rings run ([`ahead`]).
 const RINGS: &[Ring] = &[Ring::Unit, Ring::Vm, Ring::Crash, Ring::Interop, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
@@ -169,39 +175,40 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
     }
     let (random, seed) = sample.seed.map_or_else(Random::fresh, |seed| (Random::new(seed), seed));
     println!("seed {seed} (--seed {seed} repeats it)");
-    let mut extent = extent(sample.only.clone(), random);
+    // Each ring begins with the seed, whatever is run beside it or before it.
+    let extent = extent(sample.only.clone(), random);
+    let (beside, here): (Vec<Ring>, Vec<Ring>) =
+        rings.iter().partition(|ring| ring.is_elsewhere() && !extent.full);
+    let lane = {
+        let (beside, extent) = (beside.clone(), extent.clone());
+        let each = move |ring: &Ring| timed(*ring, || one(*ring, &mut extent.clone(), || ()));
+        std::thread::spawn(move || beside.iter().map(each).collect())
+    };
     let mut table = Vec::new();
     let (mut built, mut ahead) = (None, None);
-    let (mut beside, full) = (None, extent.full);
-    for ring in rings {
-        println!("\n==> ring {ring:?} (at {} s)", BEGAN.elapsed().as_secs());
-        // The emulated machine has one thread: what comes after it runs on the other processor meanwhile.
-        if *ring == Ring::Vm && !full {
-            beside = Some(std::thread::spawn(move || timed(Ring::Vm, || vm::ring(full))));
-            continue;
-        }
+    for ring in here {
         // What was begun has to be there.
         drop(ahead.take());
         if ring.wants_release() && built.is_none() {
             built = Some(call(&mut ahead::release()).map_err(|e| e.to_string()));
         }
-        table.push(timed(*ring, || match &built {
+        table.push(timed(ring, || match &built {
             Some(Err(e)) if ring.wants_release() => Err(e.clone().into()),
-            _ => one(*ring, &mut extent, || ahead = Some(Ahead::start(rings))),
+            _ => one(ring, &mut extent.clone(), || ahead = Some(Ahead::start(rings))),
         }));
     }
-    if let Some(beside) = beside {
-        println!("\n==> ring Vm, again: waiting for it");
-        // What came of the others is told all the same.
-        let panicked = |_| timed(Ring::Vm, || Err("its thread has panicked".into()));
-        table.push(beside.join().unwrap_or_else(panicked));
-    }
+    // What came of the others is told all the same.
+    let panicked =
+        |_| beside.iter().map(|ring| timed(*ring, || Err("the rings' thread has panicked".into()))).collect();
+    let of_lane: Vec<_> = lane.join().unwrap_or_else(panicked);
+    table.extend(of_lane);
     report(&table)
 }
 
 /// Runs a ring; one that cannot is one that failed.
 fn timed(ring: Ring, run: impl FnOnce() -> Result<Count>) -> (Ring, Count, Duration) {
     let began = Instant::now();
+    println!("\n==> ring {ring:?} (at {} s)", BEGAN.elapsed().as_secs());
     let count = run().unwrap_or_else(|e| {
         println!("FAILED  {ring:?}: {e}");
         Count { failed: 1, failures: vec![e.to_string()], ..Count::default() }

@@ -64,6 +64,10 @@ fn main() -> ExitCode {
     }
     assert!(rustix::process::geteuid().is_root(), "these tests need root");
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
+    let tests = match testkit::parts(tests) {
+        testkit::Parts::Here(tests) => tests,
+        testkit::Parts::Elsewhere(outcome) => return outcome,
+    };
     testkit::own_namespaces();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let rig = runtime.block_on(Rig::start());

@@ -72,6 +72,10 @@ fn main() -> ExitCode {
     }
     assert!(rustix::process::geteuid().is_root(), "these tests need root");
     std::panic::set_hook(Box::new(|panic| println!("{panic}")));
+    let tests = match testkit::parts(tests) {
+        testkit::Parts::Here(tests) => tests,
+        testkit::Parts::Elsewhere(outcome) => return outcome,
+    };
     testkit::own_namespaces();
     let bench = Bench::new();
     let (mut passed, mut failed) = (0, Vec::new());
