@@ -222,6 +222,7 @@ impl Agent {
         self.tokens.forget(&key.uid);
         self.queue.add_all(self.statics.forget(key));
         self.retry_resizes();
+        self.retry_ports();
     }
 
     /// Names of the images that are volumes of pods.
@@ -300,9 +301,10 @@ impl Agent {
         self.queue.add_all(self.all_pods().iter().map(|pod| Key::of(pod)));
     }
 
-    /// Removes what is called after pods that neither the API server nor the runtime has.
-    async fn sweep(&self) {
-        let Ok(keys) = self.runtime.keys().await else { return };
+    /// Removes what is called after pods that neither the API server nor the runtime has. The keys of those that the runtime has; none
+    /// where it cannot be asked, and then nothing is removed.
+    async fn sweep(&self) -> Vec<Key> {
+        let Ok(keys) = self.runtime.keys().await else { return Vec::new() };
         let pods = self.all_pods();
         let of_pods = pods.iter().filter_map(|pod| pod.metadata.uid.clone());
         // What drivers have mounted is taken back by them, as soon as they are there.
@@ -319,7 +321,7 @@ impl Agent {
         for failed in remove_all_but(&known, &self.setup.folder, &self.cgroups) {
             eprintln!("sextant agent: warning: {failed}");
         }
-        collect::links::complete(self, &keys).await;
+        keys
     }
 }
 
@@ -371,10 +373,16 @@ pub async fn run(
             agent.pods.filled().await;
             agent.services.filled().await;
             agent.statics.join();
-            agent.sweep().await;
+            let keys = agent.sweep().await;
             agent.relist().await;
             ready();
+            // Nothing waits for links, and there may be many pods.
+            let linking = async {
+                collect::links::complete(&agent, &keys).await;
+                std::future::pending().await
+            };
             tokio::select! {
+                never = linking => never,
                 never = node.keep() => never,
                 never = statics::keep_mirrors(&agent) => never,
                 // Which of their volumes are wanted is known only once all pods are.
@@ -419,14 +427,41 @@ pub(crate) mod tests {
 
     /// An agent whose API server has these pods, and nothing else to say.
     pub(crate) async fn with_pods(pods: &[Value]) -> Arc<Agent> {
+        with_lists(&[("/api/v1/pods", "PodList", pods)]).await
+    }
+
+    /// An agent whose API server has these pods and had this node, and refuses to say more of that.
+    pub(crate) async fn with_node(pods: &[Value], node: &Value) -> Arc<Agent> {
+        let nodes = ("/api/v1/nodes", "NodeList", std::slice::from_ref(node));
+        let agent = with_lists(&[("/api/v1/pods", "PodList", pods), nodes]).await;
+        agent.nodes.filled().await;
+        agent
+    }
+
+    /// Lists by their paths, with the kinds they are of. A path below one of them is refused, and nothing else is answered.
+    async fn with_lists(lists: &[(&str, &str, &[Value])]) -> Arc<Agent> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let mut config =
             kube::Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
         // A machine may have no authorities of its own; this one signs nothing.
         let authority = rcgen::generate_simple_self_signed(vec!["none".into()]).unwrap();
         config.root_cert = Some(vec![authority.cert.der().to_vec()]);
-        let list = json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "9"}, "items": pods});
-        let list = list.to_string();
+        let lists: Vec<(String, String)> = lists
+            .iter()
+            .map(|(path, kind, items)| {
+                let list = json!({"apiVersion": "v1", "kind": kind, "metadata": {"resourceVersion": "9"}, "items": items});
+                ((*path).to_owned(), list.to_string())
+            })
+            .collect();
+        let answer = move |head: &str| {
+            let target = head.strip_prefix("GET ")?;
+            let (path, list) = lists.iter().find(|(path, _)| target.starts_with(path.as_str()))?;
+            match &target[path.len()..] {
+                rest if rest.starts_with('/') => Some(("403 Forbidden", "{}".to_owned())),
+                rest if rest.starts_with('?') && !rest.contains("watch=") => Some(("200 OK", list.clone())),
+                _ => None,
+            }
+        };
         std::thread::spawn(move || {
             let mut unanswered = Vec::new();
             for stream in listener.incoming() {
@@ -434,9 +469,10 @@ pub(crate) mod tests {
                 let mut head = String::new();
                 while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).unwrap() > 0 {}
                 let mut stream = stream.into_inner();
-                if head.starts_with("GET /api/v1/pods?") && !head.contains("watch=") {
-                    let fields = format!("content-type: application/json\r\ncontent-length: {}", list.len());
-                    write!(stream, "HTTP/1.1 200 OK\r\n{fields}\r\nconnection: close\r\n\r\n{list}").unwrap();
+                if let Some((status, body)) = answer(&head) {
+                    let fields = format!("content-type: application/json\r\ncontent-length: {}", body.len());
+                    write!(stream, "HTTP/1.1 {status}\r\n{fields}\r\nconnection: close\r\n\r\n{body}")
+                        .unwrap();
                 } else {
                     unanswered.push(stream);
                 }

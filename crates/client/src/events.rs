@@ -1,7 +1,7 @@
 //! Events: what people are told of an object, as `kubectl describe` shows it. Each text is one event: two pods that were made are two.
 //!
 //! They are told in their order by a task of its own: what a controller does next does not wait for what people are told of the last.
-//! What is left to tell when the process ends is not told.
+//! What is left to tell when the process ends is not told, unless it is waited for ([`Events::told`]).
 
 use std::collections::BTreeMap;
 

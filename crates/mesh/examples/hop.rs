@@ -1,23 +1,27 @@
-//! What a plain hop costs: `cargo run --release -p mesh --example hop [--model FILE] [--rounds N] [--seconds N] [--connections N]`.
+//! What a plain hop costs: `cargo run --release -p mesh --example hop [--model FILE] [--rounds N] [--seconds N] [--connections N] [--idle N]`.
 //!
 //! A backend that answers 1 KiB, the proxy with the frontend of a model, and haproxy (Debian's; left out where there is none) in front of it,
 //! each a process of one thread; a client that keeps connections and sends the next request when it has the answer. The proxies are
 //! on the last CPU, backend and client on the first. Rounds alternate. Printed are requests a second and the proxy's CPU time for each
-//! (`/proc/PID/schedstat`, user and kernel), and their medians.
+//! (`/proc/PID/schedstat`, user and kernel), and their medians. Before, of a process of its own, what connections without a request cost: its
+//! memory (VmRSS) before `--idle` connections are made, each with one request that is answered, and with all of them.
 //!
-//! The model is a `Delta` as JSON; its first frontend is served on loopback. Without one it is a route of one rule with one backend.
+//! The model is a `Delta` as JSON; its first frontend is served on loopback, and its endpoints must answer as the backend here does. haproxy gets
+//! its endpoint, if it has but one. Without a model it is a route of one rule with one backend.
 #![allow(clippy::unwrap_used, reason = "an example ends by panicking")]
 
 use std::cell::Cell;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use mesh::proxy::{Builder, Origin, Proxy, Settings};
-use mesh::reactor::{Reactor, Socket};
+use mesh::reactor::{Buffer, Reactor, Socket};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
 use smi::model::{Delta, Entry, Key};
@@ -150,11 +154,13 @@ fn role(arguments: &[&str]) -> (Running, SocketAddr) {
     (Running(child), line.trim().parse().unwrap())
 }
 
-fn haproxy(dir: &std::path::Path, backend: SocketAddr) -> Option<(Running, SocketAddr)> {
+/// One for so many connections; none where it is not installed.
+fn haproxy(dir: &Path, backend: SocketAddr, idle: usize) -> Option<(Running, SocketAddr)> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let text = format!(
-        "global\n nbthread 1\n maxconn 4000\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n \
-         http-reuse always\nfrontend f\n bind {port}\n default_backend b\nbackend b\n server s {backend}\n"
+        "global\n nbthread 1\n maxconn {}\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n \
+         http-reuse always\nfrontend f\n bind {port}\n default_backend b\nbackend b\n server s {backend} pool-purge-delay 60s\n",
+        idle.max(4000) + 100
     );
     let file = dir.join("haproxy.cfg");
     std::fs::write(&file, text).unwrap();
@@ -162,11 +168,89 @@ fn haproxy(dir: &std::path::Path, backend: SocketAddr) -> Option<(Running, Socke
     pin(true);
     let started = Command::new("haproxy").arg("-db").arg("-f").arg(&file).spawn();
     sched_setaffinity(None, &all).unwrap();
-    let running = Running(started.ok()?);
+    let mut running = match started {
+        Ok(child) => Running(child),
+        Err(e) => {
+            println!("haproxy cannot be started, it is left out: {e}");
+            return None;
+        }
+    };
     while std::net::TcpStream::connect(port).is_err() {
+        if let Some(status) = running.0.try_wait().unwrap() {
+            panic!("haproxy has ended at once: {status}");
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
     Some((running, port))
+}
+
+/// The endpoint of a model that has but one.
+fn endpoint_of(model: &Delta) -> Option<SocketAddr> {
+    let mut all = model.set.iter().flat_map(|shared| match &*shared.entry {
+        Entry::Endpoints(endpoints) => endpoints.as_slice(),
+        _ => &[],
+    });
+    let one = all.next().map(|endpoint| SocketAddr::new(endpoint.address, endpoint.port));
+    if all.next().is_some() { None } else { one }
+}
+
+/// The memory of a process, in kB.
+fn memory(pid: u32) -> i64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Sends a request and takes its answer.
+async fn ask(socket: &Socket, buffer: &mut Buffer) {
+    socket.write(REQUEST).await.unwrap();
+    let mut whole = None;
+    while whole.is_none_or(|whole| buffer.data().len() < whole) {
+        assert!(socket.read(buffer).await.unwrap() > 0, "the proxy ended the connection");
+        whole = whole.or_else(|| {
+            let head = buffer.data().windows(4).position(|part| part == b"\r\n\r\n")?;
+            Some(head + 4 + BODY)
+        });
+    }
+    assert!(buffer.data().starts_with(b"HTTP/1.1 200"), "{}", buffer.data().escape_ascii());
+    buffer.consume(whole.unwrap());
+}
+
+/// So many connections, each of which has had a request.
+fn idle(to: SocketAddr, count: usize) -> Vec<Socket> {
+    let reactor = Reactor::new().unwrap();
+    let inner = reactor.clone();
+    reactor
+        .run(async move {
+            let (mut sockets, mut buffer) = (Vec::with_capacity(count), inner.buffer());
+            for _ in 0..count {
+                let socket = Socket::connect(&inner, to).await.unwrap();
+                ask(&socket, &mut buffer).await;
+                sockets.push(socket);
+            }
+            sockets
+        })
+        .unwrap()
+}
+
+fn print_memory(name: &str, process: &Running, at: SocketAddr, count: usize) {
+    let pid = process.0.id();
+    // The first is for what is made when it is needed.
+    let _first = idle(at, 1);
+    let before = memory(pid);
+    let _all = idle(at, count);
+    let after = memory(pid);
+    let each = (after - before) as f64 / count as f64;
+    println!(
+        "memory: {name:12} {before} kB, {after} kB with {count} connections without a request: {each:.2} kB each"
+    );
+}
+
+/// As many descriptors as there may be: a proxy needs one for each connection.
+fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
 }
 
 /// Nanoseconds that a process has run.
@@ -190,17 +274,7 @@ fn load(to: SocketAddr, connections: usize, time: Duration) -> Vec<u32> {
                 if began >= end {
                     return;
                 }
-                socket.write(REQUEST).await.unwrap();
-                let mut whole = None;
-                while whole.is_none_or(|whole| buffer.data().len() < whole) {
-                    assert!(socket.read(&mut buffer).await.unwrap() > 0, "the proxy ended the connection");
-                    whole = whole.or_else(|| {
-                        let head = buffer.data().windows(4).position(|part| part == b"\r\n\r\n")?;
-                        Some(head + 4 + BODY)
-                    });
-                }
-                assert!(buffer.data().starts_with(b"HTTP/1.1 200"), "{}", buffer.data().escape_ascii());
-                buffer.consume(whole.unwrap());
+                ask(&socket, &mut buffer).await;
                 let mut all = times.take();
                 all.push(u32::try_from(began.elapsed().as_micros()).unwrap());
                 times.set(all);
@@ -229,19 +303,39 @@ fn measure(arguments: &[String]) {
     let number = |name, default| option(arguments, name).map_or(default, |text| text.parse::<u64>().unwrap());
     let (rounds, seconds, connections) =
         (number("--rounds", 7), number("--seconds", 2), number("--connections", 32));
+    let resting = usize::try_from(number("--idle", 1000)).unwrap();
+    raise_limit();
     let dir = tempfile::tempdir().unwrap();
-    let (_backend, backend) = role(&["backend"]);
-    let file = option(arguments, "--model").map_or_else(|| dir.path().join("model.json"), Into::into);
-    if !file.exists() {
-        std::fs::write(&file, model(backend).to_string()).unwrap();
+    // Its process ends with this.
+    let mut backend = None;
+    let (file, endpoint) = match option(arguments, "--model") {
+        Some(file) => {
+            let text = std::fs::read(&file).unwrap_or_else(|e| panic!("cannot read --model {file}: {e}"));
+            let model: Delta = serde_json::from_slice(&text)
+                .unwrap_or_else(|e| panic!("cannot read --model {file}: it is no delta of a model: {e}"));
+            (PathBuf::from(file), endpoint_of(&model))
+        }
+        None => {
+            let (_, at) = backend.insert(role(&["backend"]));
+            let file = dir.path().join("model.json");
+            std::fs::write(&file, model(*at).to_string()).unwrap();
+            (file, Some(*at))
+        }
+    };
+    if endpoint.is_none() {
+        println!("haproxy is left out: the model has not one endpoint");
     }
-    let mut hops = Vec::new();
-    let (process, at) = role(&["proxy", file.to_str().unwrap()]);
-    hops.push(("sextant mesh", process, at));
-    match haproxy(dir.path(), backend) {
-        Some((process, at)) => hops.push(("haproxy", process, at)),
-        None => println!("haproxy is not installed: it is left out"),
+    let start = || {
+        let (process, at) = role(&["proxy", file.to_str().unwrap()]);
+        let mut hops = vec![("sextant mesh", process, at)];
+        let haproxy = endpoint.and_then(|endpoint| haproxy(dir.path(), endpoint, resting));
+        hops.extend(haproxy.map(|(process, at)| ("haproxy", process, at)));
+        hops
+    };
+    if resting > 0 {
+        start().iter().for_each(|(name, process, at)| print_memory(name, process, *at, resting));
     }
+    let hops = start();
     pin(false);
     let mut results = vec![(Vec::new(), Vec::new(), Vec::new()); hops.len()];
     for round in 0..=rounds {
@@ -264,6 +358,7 @@ fn measure(arguments: &[String]) {
             lates.push(f64::from(late));
         }
     }
+    drop(backend);
     for ((name, ..), (cpus, rates, lates)) in hops.iter().zip(&mut results) {
         let (cpu, rate, late) = (median(cpus), median(rates), median(lates));
         println!(

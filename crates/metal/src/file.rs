@@ -53,7 +53,7 @@ pub struct File {
     stamp: Option<Stamp>,
     /// It was told that it is not there.
     is_gone: bool,
-    /// A change that is not read yet, and when it was seen first.
+    /// The stamp that was seen last, and since when.
     seen: Option<(Stamp, Instant)>,
 }
 

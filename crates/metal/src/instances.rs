@@ -259,6 +259,8 @@ mod tests {
         // Half written, as far as can be told: its time is never past.
         write(&dir, new, SystemTime::now() + HOUR);
         assert!(metal.instance_metadata(&plain("node-9", "")).await.is_err());
+        // Again: it is another than was seen before, however long ago that was.
+        write(&dir, new, SystemTime::now() + HOUR);
         assert_eq!(metal.instance_exists(&gone).await, Ok(true));
         write(&dir, new, SystemTime::now() - HOUR);
         assert!(metal.instance_metadata(&plain("node-9", "")).await.unwrap().is_some());

@@ -10,7 +10,8 @@
 //! link: `announce` answers for what it gives out.
 //!
 //! Invariants: no address is given to two services that do not share it; a service keeps the address that it has, whatever becomes
-//! of the file, until it asks for another, or a node has it; no node is deleted for what the inventory never knew.
+//! of the file, until it asks for another, or, when it is next looked at (it changes, or the controllers start), a node has it; no node
+//! is deleted for what the inventory never knew.
 
 mod balancer;
 mod config;

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("sextant: {failure}");
+            output::complain(&failure);
             ExitCode::from(failure.code())
         }
     }

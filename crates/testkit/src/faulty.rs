@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -79,6 +81,26 @@ impl Faulty {
     pub fn requests(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
+}
+
+/// A server of HTTP/2 that goes while it is written to: who connects is told what wants to be confirmed, and nothing is read any more, so that
+/// the confirmation, at the latest, meets a broken pipe. The socket's file is gone when this many have connected; the thread ends then.
+pub fn deaf(socket: &Path, count: usize) -> thread::JoinHandle<()> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let socket = socket.to_owned();
+    thread::spawn(move || {
+        let mut held = Vec::new();
+        for _ in 0..count {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.shutdown(Shutdown::Read).unwrap();
+            let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+            let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+            // Who is gone by now has met it.
+            let _ = stream.write_all(&[&settings[..], &ping].concat());
+            held.push(stream);
+        }
+        std::fs::remove_file(socket).unwrap();
+    })
 }
 
 /// The request's head, and for a form its body too.

@@ -6,11 +6,13 @@
 //! - [`Machine`] says which of the machine's effects to watch; [`Snapshot::diff`] what a run left behind.
 //! - [`crash`] kills a command at each of its ledger steps, or at random moments, lets another recover, and compares.
 //! - [`faulty`] is a server that answers as no honest one would.
+//! - [`moto`] is AWS in memory, and what tests ask of it themselves.
+//! - [`netns`] makes hosts of a test's own, and links between them.
 //! - [`proxy`] stands before a cloud's server and loses what a test says.
 //! - [`vm`] boots Debian's cloud kernel in QEMU, on an initramfs or a disk of our making, and reads its serial line.
 //! - [`power`] cuts a guest's power at random moments and rebuilds its disk as it would really have been left.
 //!
-//! It forks the programs of others (`qemu-system-*`, `dpkg-deb`, `mkfs.ext4`, ...); the product never does.
+//! It forks the programs of others (`qemu-system-*`, `dpkg-deb`, `mkfs.ext4`, `python3`, ...); the product never does.
 //!
 //! **What it never does**: it is never part of the product, only of its tests; it never changes what it watches; it
 //! never passes silently where it cannot do its work, that is an error; it never asserts how long something took.
@@ -21,6 +23,8 @@ pub mod crash;
 mod error;
 pub mod faulty;
 mod machine;
+pub mod moto;
+pub mod netns;
 pub mod power;
 mod program;
 pub mod proxy;

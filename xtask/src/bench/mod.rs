@@ -28,7 +28,7 @@ pub(crate) use contest::{Contest, Promise, Side};
 pub(crate) use meter::Meter;
 
 use crate::Result;
-use crate::program::{built, cargo, shown};
+use crate::program::{built, call, cargo};
 use report::Report;
 
 /// The profile that what measures is built with.
@@ -121,14 +121,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 /// Runs this command once more as an optimised program: its clients are what servers are measured with.
 fn optimised() -> Result<()> {
     cargo(["build", "--quiet", "--profile", CLIENTS, "--locked", "--package", "xtask"])?;
-    let mut again = Command::new(built(CLIENTS)?.join("xtask"));
-    let status = again.args(std::env::args_os().skip(1)).status();
-    // It has said what was wrong.
-    if status.map_err(|e| format!("cannot run {}: {e}", shown(&again)))?.success() {
-        Ok(())
-    } else {
-        Err("the bench was not finished".into())
-    }
+    call(Command::new(built(CLIENTS)?.join("xtask")).args(std::env::args_os().skip(1)))
 }
 
 /// The middle one, or what is between the two in the middle.

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{Site, python_library};
+use super::{Site, ignored, python_library};
 use crate::Result;
-use crate::program::{cargo_command, output, target};
+use crate::program::target;
 
 /// One version, so that a run says the same tomorrow.
 const MOTO: &str = "moto[server]==5.2.5";
@@ -55,29 +55,12 @@ fn tail(words: &Path) -> String {
     lines[lines.len().saturating_sub(15)..].join("\n")
 }
 
-/// Runs tests, and shows what they say. That none ran, as by another name, is an error.
-fn tested(command: &mut Command) -> Result<()> {
-    let done = output(command)?;
-    let said = String::from_utf8_lossy(&done.stdout);
-    println!("{said}{}", String::from_utf8_lossy(&done.stderr));
-    if !done.status.success() {
-        return Err(format!("{command:?} failed: {}", done.status).into());
-    }
-    let is_one = |line: &str| line.starts_with("test ") && line.ends_with(" ... ok");
-    if said.lines().any(is_one) { Ok(()) } else { Err(format!("{command:?} has run no test").into()) }
-}
-
 /// A cluster's life: nodes, load balancers and routes, with calls that fail on the way; and `sextant control`, killed while services
 /// come and go.
 pub(super) fn moto(_: &Site) -> Result<()> {
     let libraries = python_library(MOTO)?;
     let (_moto, address) = start(&libraries)?;
-    let mut cargo = cargo_command();
-    // The whole workspace's choice of features, with which all is built already.
-    cargo.args(["test", "--locked", "--workspace", "--test", "moto", "--", "--ignored"]);
-    tested(cargo.args(["--test-threads", "1"]).env("SEXTANT_TEST_MOTO", address))?;
+    ignored("moto", &["--test-threads", "1"], &[("SEXTANT_TEST_MOTO", address.as_ref())])?;
     // Each test of these starts moto in a network of its own.
-    let mut cargo = cargo_command();
-    cargo.args(["test", "--locked", "--workspace", "--test", "cloud", "aws::", "--", "--ignored"]);
-    tested(cargo.env("SEXTANT_TEST_MOTO_LIBRARY", libraries))
+    ignored("cloud", &["aws::"], &[("SEXTANT_TEST_MOTO_LIBRARY", libraries.as_ref())])
 }

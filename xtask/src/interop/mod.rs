@@ -16,13 +16,14 @@ mod site;
 pub(crate) use kubectl::{Program as Kubectl, Server as ApiServer, debian as debian_kubectl};
 pub(crate) use site::Site;
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Result;
 use crate::packages;
-use crate::program::{quiet, target};
-use crate::rings::{Count, Extent};
+use crate::program::{cargo_command, quiet, target};
+use crate::rings::{Count, Extent, chosen_tests};
 
 /// A name, and what happens there.
 type Scenario = (&'static str, fn(&Site) -> Result<()>);
@@ -56,6 +57,16 @@ const SCENARIOS: &[Scenario] = &[
     ("the Python client of the Kubernetes API", clients::python),
     ("the AWS provider lives in moto", aws::moto),
 ];
+
+/// Runs the ignored tests of a test program, as its arguments choose them. It is named without its package: with the whole workspace's choice
+/// of features, which `cargo test --workspace` has made, nothing is built once more.
+fn ignored(test: &str, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<()> {
+    let mut command = cargo_command();
+    command.args(["test", "--locked", "--workspace", "--test", test, "--", "--ignored"]).args(args);
+    command.envs(variables.iter().copied());
+    let count = chosen_tests(command)?;
+    if count.failed == 0 { Ok(()) } else { Err(count.failures.join("; ").into()) }
+}
 
 /// A folder with a library of PyPI's and what it needs, by a requirement that names one version. It is fetched once.
 fn python_library(requirement: &str) -> Result<PathBuf> {

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::Site;
 use super::host::Host;
+use super::{Site, ignored};
 use crate::Result;
 use crate::packages;
-use crate::program::{cargo, quiet};
+use crate::program::quiet;
 
 /// Asks for pods as a kubelet does.
 const POD: &str = include_str!("pod.py");
@@ -120,18 +120,7 @@ pub(super) fn containerd(site: &Site) -> Result<()> {
 /// Each key of each plugin beside the reference's (crates/cni/tests/matrix).
 pub(super) fn beside_the_reference(_: &Site) -> Result<()> {
     packages::install(&["containernetworking-plugins", "iptables"])?;
-    cargo([
-        "test",
-        "--package",
-        "cni",
-        "--locked",
-        "--test",
-        "matrix",
-        "--",
-        "each_key_of_each_plugin",
-        "--include-ignored",
-        "--nocapture",
-    ])
+    ignored("matrix", &["each_key_of_each_plugin", "--nocapture"], &[])
 }
 
 /// The pods' parent in every hierarchy, as pod.py names it; gone with this.

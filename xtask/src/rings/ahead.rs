@@ -1,7 +1,7 @@
 //! What the rings after the first one run, built while the tests of the first run: those wait for clocks and kernels most of their
 //! time, and what is built has only the time that nobody else wants.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread::JoinHandle;
 
 use super::{Ring, fuzz};
@@ -23,7 +23,7 @@ impl Ahead {
         // What does not build here is built again by the ring that wants it, and told there.
         Self(Some(std::thread::spawn(move || {
             for build in builds {
-                let _ = output(patient(&build).arg("--quiet").stdin(Stdio::null()));
+                let _ = output(patient(&build).arg("--quiet"));
             }
         })))
     }

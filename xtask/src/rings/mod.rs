@@ -8,6 +8,7 @@ mod node;
 mod power;
 mod unit;
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
@@ -46,7 +47,7 @@ impl Ring {
 }
 
 /// Those that every run has; an hour is for who soaks. The emulated machine takes longest, and the rings after it run beside it; `cargo
-/// test` before them has both processors, as it is the one ring whose tests run side by side.
+/// test` before them is the one ring whose tests run side by side, and what it leaves of the processors builds what they run ([`ahead`]).
 const RINGS: &[Ring] = &[Ring::Unit, Ring::Vm, Ring::Crash, Ring::Interop, Ring::Power, Ring::Fuzz];
 
 /// All rings at sample size.
@@ -81,6 +82,9 @@ pub(crate) struct Soak {
     #[arg(long, default_value_t = 60)]
     minutes: u64,
 }
+
+/// When the rings began: what takes long is looked for in what CI keeps of a run.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// How much of what a ring does.
 #[derive(Debug, Clone)]
@@ -118,11 +122,11 @@ impl Count {
     pub(crate) fn add(&mut self, name: &str, outcome: Result<()>) {
         match outcome {
             Ok(()) => {
-                println!("ok      {name}");
+                println!("ok      {name} (at {} s)", BEGAN.elapsed().as_secs());
                 self.passed += 1;
             }
             Err(e) => {
-                println!("FAILED  {name}: {e}");
+                println!("FAILED  {name} (at {} s): {e}", BEGAN.elapsed().as_secs());
                 self.failed += 1;
                 let first = e.to_string();
                 self.failures.push(format!("{name}: {}", first.lines().next().unwrap_or_default()));
@@ -158,6 +162,7 @@ pub(crate) fn soak(soak: &Soak) -> Result<()> {
 }
 
 fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Extent) -> Result<()> {
+    LazyLock::force(&BEGAN);
     let rings = if sample.ring.is_empty() { all } else { &sample.ring };
     if !sample.no_install && rings.iter().any(|ring| *ring != Ring::Unit) {
         packages::install(packages::NEEDED)?;
@@ -169,23 +174,20 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
     let (mut built, mut ahead) = (None, None);
     let (mut beside, full) = (None, extent.full);
     for ring in rings {
-        println!("\n==> ring {ring:?}");
-        if *ring == Ring::Unit {
-            table.push(timed(*ring, || unit::run(|| ahead = Some(Ahead::start(rings)))));
-            continue;
-        }
-        drop(ahead.take());
+        println!("\n==> ring {ring:?} (at {} s)", BEGAN.elapsed().as_secs());
         // The emulated machine has one thread: what comes after it runs on the other processor meanwhile.
         if *ring == Ring::Vm && !full {
             beside = Some(std::thread::spawn(move || timed(Ring::Vm, || vm::ring(full))));
             continue;
         }
+        // What was begun has to be there.
+        drop(ahead.take());
         if ring.wants_release() && built.is_none() {
             built = Some(call(&mut ahead::release()).map_err(|e| e.to_string()));
         }
         table.push(timed(*ring, || match &built {
             Some(Err(e)) if ring.wants_release() => Err(e.clone().into()),
-            _ => one(*ring, &mut extent),
+            _ => one(*ring, &mut extent, || ahead = Some(Ahead::start(rings))),
         }));
     }
     if let Some(beside) = beside {
@@ -207,9 +209,10 @@ fn timed(ring: Ring, run: impl FnOnce() -> Result<Count>) -> (Ring, Count, Durat
     (ring, count, began.elapsed())
 }
 
-fn one(ring: Ring, extent: &mut Extent) -> Result<Count> {
+/// `built` is called by what has built the tests, before it runs them.
+fn one(ring: Ring, extent: &mut Extent, built: impl FnOnce()) -> Result<Count> {
     match ring {
-        Ring::Unit => unit::run(|| ()),
+        Ring::Unit => unit::run(built),
         Ring::Crash => crash::run(extent),
         Ring::Interop => interop::run(extent),
         Ring::Vm => vm::ring(extent.full),

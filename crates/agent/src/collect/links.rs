@@ -20,8 +20,8 @@ const END: &str = ".log";
 /// The link to the log of a container of a pod.
 fn path(folder: &Path, key: &Key, container: &str, id: &str) -> PathBuf {
     let mut name = format!("{}_{}_{container}-{id}", key.name.name, key.name.namespace);
-    // Names of pods and containers have no letters of more than a byte.
-    name.truncate(LONGEST - END.len());
+    // The runtime's word for an id is not bound to letters of one byte.
+    name.truncate(name.floor_char_boundary(LONGEST - END.len()));
     folder.join(name + END)
 }
 
@@ -34,14 +34,23 @@ pub(crate) fn make(folder: &Path, key: &Key, container: &str, id: &str, log: &Pa
         return Ok(());
     }
     let path = path(folder, key, container, id);
-    let made =
-        DirBuilder::new().recursive(true).mode(0o755).create(folder).and_then(|()| symlink(log, &path));
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(format!("cannot link {} to {}: {error}", path.display(), log.display()))
-        }
-        _ => Ok(()),
+    let folder = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    let made = folder.and_then(|()| link(log, &path));
+    made.map_err(|error| format!("cannot link {} to {}: {error}", path.display(), log.display()))
+}
+
+/// Has this path lead to this log, and to no other.
+fn link(log: &Path, path: &Path) -> io::Result<()> {
+    match symlink(log, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
     }
+    if fs::read_link(path)? == log {
+        return Ok(());
+    }
+    // Where names are cut off several containers have one: who was started last is looked for.
+    fs::remove_file(path)?;
+    symlink(log, path)
 }
 
 /// Makes those that containers of these pods lack: who was killed has started some and not made theirs.
@@ -100,6 +109,19 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join("web_default_main-id.log")).unwrap(), "words");
         let long = "x".repeat(250);
         make(&folder, &key, "main", &long, &log).unwrap();
+        // Another container of the same beginning is not hidden by it.
+        let next = log.with_file_name("1.log");
+        fs::write(&next, "more").unwrap();
+        make(&folder, &key, "main", &format!("{long}y"), &next).unwrap();
+        assert_eq!(fs::read_link(path(&folder, &key, "main", &long)).unwrap(), next);
+        make(&folder, &key, "main", &long, &log).unwrap();
+        assert_eq!(fs::read_link(path(&folder, &key, "main", &long)).unwrap(), log);
+        fs::remove_file(&next).unwrap();
+        // It is cut off between letters.
+        for id in ["\u{fc}".repeat(200), format!("x{}", "\u{fc}".repeat(200))] {
+            let name = path(&folder, &key, "main", &id).file_name().unwrap().to_str().unwrap().to_owned();
+            assert!((LONGEST - 1..=LONGEST).contains(&name.len()) && name.ends_with("\u{fc}.log"), "{name}");
+        }
         // Somebody else's are left alone.
         symlink(dir.path().join("other/0.log"), folder.join("other.log")).unwrap();
         let names = || {

@@ -130,7 +130,9 @@ async fn remove(agent: &Agent, key: &Key, observed: &Observed) -> Result<(), Str
 }
 
 /// Removes files. There may be millions: other pods do not wait for them.
-async fn aside(remove: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+pub(super) async fn aside(
+    remove: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), String> {
     tokio::task::spawn_blocking(remove).await.map_err(|error| error.to_string())?
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct Memory {
     pub(crate) answers: Answers,
     /// The last words of containers, by id.
     pub(crate) last_words: BTreeMap<String, String>,
+    /// Whether the node takes it: what it asks for is no other's any more.
+    pub(crate) admitted: bool,
     /// Why the pod failed as a whole.
     pub(crate) failed: Option<Waiting>,
     /// How long its containers have to end then, where that is not the pod's own time.
@@ -73,9 +75,11 @@ pub(crate) struct Memory {
     pub(crate) enacted: BTreeMap<String, LinuxContainerResources>,
     /// Whether the pod's cgroup has the limits that the pod's containers come to, and no others.
     pub(crate) settled: bool,
-    /// What was last told of volumes that cannot be had.
+    /// What was last told of why it does not begin: the node, or volumes that cannot be had.
     pub(crate) told: Option<String>,
-    /// Since when they cannot.
+    /// Why it could not be written down, of a pod of a file.
+    pub(crate) unnoted: Option<String>,
+    /// Since when volumes cannot be had.
     pub(crate) without: Option<Instant>,
 }
 

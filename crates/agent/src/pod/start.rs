@@ -18,7 +18,7 @@ use super::images::Wanted;
 use super::memory::Waiting;
 use super::plan::time;
 use super::spec::{Part, is_on_host};
-use super::{status, sync, told, users};
+use super::{ending, status, sync, told, users};
 use crate::agent::Agent;
 use crate::collect::links;
 use crate::names::Key;
@@ -230,12 +230,21 @@ impl Starting<'_> {
     /// Removes containers of this name but for the last one before, whose log can be asked for.
     async fn prune(&self) {
         let old = self.observed.named(&self.part.container.name).skip(1).filter(|one| is_exited(one));
-        for one in old {
+        let old: Vec<_> = old.collect();
+        for one in &old {
             let Ok(client) = self.agent.runtime.client().await else { return };
             // What stays goes the next time, or with the pod.
             let _ = client.remove_container(RemoveContainerRequest { container_id: one.id.clone() }).await;
             crate::collect::remove_log(Path::new(&one.log_path));
-            links::tidy(&self.agent.setup.log_links, &self.key.logs(&self.agent.setup.logs));
+        }
+        if !old.is_empty() {
+            let (all, logs) = (self.agent.setup.log_links.clone(), self.key.logs(&self.agent.setup.logs));
+            // Links that stay are looked at again when the pod goes.
+            let _ = ending::aside(move || {
+                links::tidy(&all, &logs);
+                Ok(())
+            })
+            .await;
         }
     }
 

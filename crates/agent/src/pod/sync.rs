@@ -34,7 +34,7 @@ use crate::volumes::{self, Volumes};
 const STEPS: usize = 50;
 /// When what failed for a reason outside is tried again.
 const LATER: Duration = Duration::from_secs(10);
-/// How long a volume may not be there yet before that is told; when it is looked again whether the node is known.
+/// How long a volume may not be there yet before that is told.
 const SOON: Duration = Duration::from_secs(5);
 
 /// One look.
@@ -52,10 +52,6 @@ pub(crate) async fn look(agent: Arc<Agent>, key: Key) -> Next {
         return ending::delete(&agent, &key, &pod).await;
     }
     agent.remember(&key, &pod);
-    if is_static && let Err(why) = agent.statics.note(&agent.setup.folder, &pod) {
-        agent.events.warning(&*pod, "FailedSync", format!("error syncing pod: {why}"));
-        return Next::Again;
-    }
     let pod = resize::admit(&agent, &key, pod);
     let is_evicted = || agent.with_memory(&key, |memory| memory.evicted.is_some()) == Some(true);
     let was_evicted = is_evicted();
@@ -105,14 +101,15 @@ impl Looking<'_> {
             let observed = self.observe().await?;
             self.watch_over(&parts, &observed);
             self.deadline();
-            if !admission::judge(self.agent, self.key, self.pod, &observed).await {
-                soonest(&mut self.again, SOON);
+            if let Some(again) = admission::judge(self.agent, self.key, self.pod, &observed).await? {
+                soonest(&mut self.again, again);
                 return Ok(self.again);
             }
             let is_failed = self.agent.with_memory(self.key, |memory| memory.failed.is_some()) == Some(true);
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
             }
+            self.note(&observed)?;
             if volumes.is_none() && !is_finished(self.pod, &parts, &observed) {
                 volumes = self.volumes(&observed).await?;
                 if volumes.is_none() {
@@ -173,6 +170,23 @@ impl Looking<'_> {
         words::collect(self.agent, self.key, &observed);
         self.agent.with_memory(self.key, |memory| memory.forget(&observed));
         Ok(observed)
+    }
+
+    /// Writes down that a pod of a file is begun: nothing of it begins without that. One that runs is looked after all the same.
+    fn note(&self, observed: &Observed) -> Result<(), String> {
+        let of_file = self.agent.statics.get(&self.key.name).filter(|pod| Key::of(pod) == *self.key);
+        let Some(pod) = of_file else { return Ok(()) };
+        let failed = self.agent.statics.note(&self.agent.setup.folder, &pod).err();
+        let before = self
+            .agent
+            .with_memory(self.key, |memory| std::mem::replace(&mut memory.unnoted, failed.clone()))
+            .flatten();
+        let Some(why) = failed else { return Ok(()) };
+        if before.as_ref() != Some(&why) {
+            eprintln!("sextant agent: warning: pod {}: {why}", self.key.words());
+        }
+        let runs = observed.sandbox().is_some() || observed.running().next().is_some();
+        if runs { Ok(()) } else { Err(why) }
     }
 
     /// The next thing; who waits for its time is noted, and told of once.
@@ -318,6 +332,10 @@ impl Looking<'_> {
         volumes::csi::release(self.agent, &self.key.uid).await?;
         self.agent.cgroups.clear(&self.key.uid).await?;
         self.agent.retry_resizes();
+        // Who was refused had none.
+        if self.agent.with_memory(self.key, |memory| memory.admitted) == Some(true) {
+            self.agent.retry_ports();
+        }
         Ok(None)
     }
 }

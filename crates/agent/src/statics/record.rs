@@ -3,9 +3,8 @@
 //!
 //! A record is in the pod's own folder, `pods/UID/static.json`, and goes with that, last of all.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -33,19 +32,11 @@ pub(super) struct Record {
 /// It cannot be written.
 pub(super) fn write(folder: &Path, record: &Record) -> Result<(), String> {
     let place = volumes::folder(folder, record.pod.metadata.uid.as_deref().unwrap_or_default());
-    let path = place.join(FILE);
-    if path.exists() {
+    // An empty one is what the end of the machine has left.
+    if fs::metadata(place.join(FILE)).is_ok_and(|there| there.len() > 0) {
         return Ok(());
     }
-    let written = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o750).create(&place)?;
-        let fresh = place.join(FRESH);
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)
-    };
-    written().map_err(|error| format!("cannot write {}: {error}", path.display()))
+    volumes::write_record(&place, [FILE, FRESH], record)
 }
 
 /// All records, the oldest first; what cannot be read is told of and left out.
@@ -74,6 +65,8 @@ pub(super) fn all(folder: &Path) -> Vec<Record> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use serde_json::json;
 
     use super::*;
@@ -96,5 +89,10 @@ mod tests {
         fs::write(at("one"), "{").unwrap();
         fs::copy(at("two"), at("none")).unwrap();
         assert_eq!(all(folder.path()), [record("two")]);
+        fs::write(at("one"), "").unwrap();
+        write(folder.path(), &record("one")).unwrap();
+        assert_eq!(all(folder.path()).len(), 2, "it is written again");
+        let mode = fs::metadata(at("one")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "secrets may be in it");
     }
 }

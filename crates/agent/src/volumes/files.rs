@@ -1,12 +1,13 @@
 //! Files that every pod has: its hosts, and where a container writes its last words.
 
 use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use serde::Serialize;
 
 use crate::agent::Agent;
 use crate::names::Key;
@@ -64,6 +65,26 @@ pub(crate) fn last_words(agent: &Agent, uid: &str, container: &str) -> io::Resul
     // Whoever the container runs as.
     file.set_permissions(Permissions::from_mode(0o666))?;
     Ok(path)
+}
+
+/// Writes a record into a place, which is made, by these names: what it is called once it is whole, and before. One that is cut off by the
+/// end of the machine is told by nothing: mounts and programs have gone, too.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_record(
+    place: &Path,
+    [name, fresh]: [&str; 2],
+    record: &impl Serialize,
+) -> Result<(), String> {
+    let (path, fresh) = (place.join(name), place.join(fresh));
+    let written = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o750).create(place)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(&serde_json::to_vec(record)?)?;
+        fs::rename(&fresh, &path)
+    };
+    written().map_err(|error| format!("cannot write {}: {error}", path.display()))
 }
 
 /// Opens a file that pods may have put something else in the place of: a pipe would be waited for, a device woken.

@@ -29,7 +29,7 @@ use crate::names::Key;
 use crate::pod::containers::sub_path;
 use crate::pod::images::Wanted;
 
-pub(crate) use files::{beginning, hosts, last_words, open};
+pub(crate) use files::{beginning, hosts, last_words, open, write_record};
 pub(crate) use payload::Tokens;
 pub(crate) use remove::{detach_below, remove, uids};
 

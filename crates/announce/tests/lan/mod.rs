@@ -6,15 +6,15 @@
     reason = "a test's own tools; each test file uses some of them"
 )]
 
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use announce::wire::arp::{Arp, EVERYBODY};
 use announce::wire::neighbour::{Neighbour, multicast, solicited};
-use kernel::namespace::{in_netns, in_new_netns};
-use kernel::netlink::{Address, Batch, Kind, Mac, NewLink, Peer, Protocol, SetLink, Socket, link_by_name};
+use kernel::namespace::in_netns;
+use kernel::netlink::{Address, IpNet, Kind, Mac, NewLink, Protocol, SetLink, Socket, link_by_name};
 use kernel::packet::PacketSocket;
+use testkit::netns::{Netns, change, index, join};
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -25,19 +25,9 @@ const ASK: Duration = Duration::from_millis(5);
 
 /// A bridge in a namespace, and hosts at its ports. All goes with the descriptors.
 pub struct Lan {
-    switch: File,
-    /// Their namespaces. The last one asks.
-    pub hosts: Vec<File>,
-}
-
-fn netns() -> File {
-    in_new_netns(|| {
-        let mut batch = Batch::new();
-        batch.set_link(&SetLink::named("lo").up(true));
-        Socket::open(Protocol::Route)?.run(&batch)?;
-        Ok(File::open("/proc/thread-self/ns/net").unwrap())
-    })
-    .unwrap()
+    switch: Netns,
+    /// Where they are. The last one asks.
+    pub hosts: Vec<Netns>,
 }
 
 /// The address of a host's card.
@@ -48,39 +38,18 @@ pub fn mac(host: usize) -> Mac {
 impl Lan {
     /// With so many hosts: 192.0.2.1 and 2001:db8::1 is the first, `e0` its link.
     pub fn new(hosts: usize) -> Self {
-        let site = Self { switch: netns(), hosts: (0..hosts).map(|_| netns()).collect() };
-        in_netns(&site.switch, || {
-            let mut socket = Socket::open(Protocol::Route)?;
-            let mut batch = Batch::new();
+        let site = Self { switch: Netns::new(), hosts: (0..hosts).map(|_| Netns::new()).collect() };
+        site.switch.run(|| {
             let kind = Kind::Bridge { mcast_snooping: Some(false), vlan_filtering: None };
-            batch.add_link(&NewLink { up: true, ..NewLink::new("br0", kind) });
-            socket.run(&batch)?;
-            let bridge = link_by_name(&mut socket, "br0")?.unwrap().index;
+            change(|batch| batch.add_link(&NewLink { up: true, ..NewLink::new("br0", kind) }));
+            let bridge = index("br0");
             for (at, host) in site.hosts.iter().enumerate() {
-                use std::os::fd::AsFd as _;
-                let peer = Peer { name: "e0", mac: Some(mac(at)), mtu: None, netns: Some(host.as_fd()) };
-                let name = format!("p{at}");
-                let mut batch = Batch::new();
-                batch.add_link(&NewLink { up: true, ..NewLink::new(&name, Kind::Veth { peer }) });
-                batch.set_link(&SetLink::named(&name).master(bridge).up(true));
-                socket.run(&batch)?;
+                let port = format!("p{at}");
+                let nets = [format!("192.0.2.{}/24", at + 1), format!("2001:db8::{}/64", at + 1)];
+                join(&port, host, ("e0", Some(mac(at))), &nets.each_ref().map(String::as_str));
+                change(|batch| batch.set_link(&SetLink::named(&port).master(bridge)));
             }
-            Ok(())
-        })
-        .unwrap();
-        for (at, host) in site.hosts.iter().enumerate() {
-            in_netns(host, || {
-                let mut socket = Socket::open(Protocol::Route)?;
-                let link = link_by_name(&mut socket, "e0")?.unwrap().index;
-                let mut batch = Batch::new();
-                batch.set_link(&SetLink::named("e0").up(true));
-                for net in [format!("192.0.2.{}/24", at + 1), format!("2001:db8::{}/64", at + 1)] {
-                    batch.add_address(&Address::new(link, net.parse().unwrap()));
-                }
-                socket.run(&batch)
-            })
-            .unwrap();
-        }
+        });
         site
     }
 
@@ -170,27 +139,18 @@ impl Lan {
 
     /// Takes a cable out, or puts it in.
     pub fn plug(&self, host: usize, on: bool) {
-        in_netns(&self.switch, || {
-            let mut batch = Batch::new();
-            batch.set_link(&SetLink::named(&format!("p{host}")).up(on));
-            Socket::open(Protocol::Route)?.run(&batch)
-        })
-        .unwrap();
+        let port = format!("p{host}");
+        self.switch.run(|| change(|batch| batch.set_link(&SetLink::named(&port).up(on))));
     }
 
     /// Gives a host an address, or takes it.
     pub fn own(&self, host: usize, address: IpAddr, on: bool) {
-        in_netns(&self.hosts[host], || {
-            let mut socket = Socket::open(Protocol::Route)?;
-            let link = link_by_name(&mut socket, "e0")?.unwrap().index;
-            let address = Address::new(link, kernel::netlink::IpNet::host(address));
-            let mut batch = Batch::new();
-            match on {
+        self.hosts[host].run(|| {
+            let address = Address::new(index("e0"), IpNet::host(address));
+            change(|batch| match on {
                 true => batch.add_address(&address),
                 false => batch.delete_address(&address),
-            }
-            socket.run(&batch)
-        })
-        .unwrap();
+            });
+        });
     }
 }

@@ -329,7 +329,6 @@ impl Aws {
 
     async fn update(&self, cluster: &str, service: &Service, nodes: &[Node]) -> Result<(), Error> {
         let wish = self.wish(cluster, service)?;
-        let vpc = self.vpc_of(cluster, nodes).await?;
         let act = format!("list target groups of load balancer {}", wish.name);
         let groups = elb::groups_of(&self.client, &wish.prefix).await.map_err(|e| failed(&act, e))?;
         let chosen = targets::led(&wish, nodes);
@@ -341,6 +340,10 @@ impl Aws {
                 .ok_or_else(|| Error::Failed(format!("cannot lead target group {name}: it is not there")))?;
             self.lead(group, port.node_port, &targets).await?;
         }
+        if self.client.config().no_rules {
+            return Ok(());
+        }
+        let vpc = self.vpc_of(cluster, nodes).await?;
         let subnets = self.subnets(cluster, &vpc, &wish).await?;
         let act = format!("find load balancer {}", wish.name);
         let there = elb::balancer(&self.client, &wish.name).await.map_err(|e| failed(&act, e))?;

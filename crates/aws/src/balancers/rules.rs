@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use cpi::contract::{Error, Node};
 
 use super::wish::{KUBELET, Wish};
-use super::{failed, ids};
-use crate::api::Form;
+use super::{SOON, failed, ids};
 use crate::api::sign::hash;
+use crate::api::{Failed, Form};
 use crate::ec2::{self, Group, Instance, Rule, Subnet};
-use crate::elb;
+use crate::elb::{self, TargetGroup};
 use crate::provider::Aws;
 
 /// Descriptions are those of AWS' provider, so that either finds what the other has made.
@@ -24,6 +24,20 @@ const LONGEST: usize = 255;
 const SOME: usize = 50;
 /// There is such a rule, or none any more.
 const DONE: &[&str] = &["InvalidPermission.Duplicate", "InvalidPermission.NotFound", "InvalidGroup.NotFound"];
+
+/// What was listed, and is not there any more.
+const GONE: &[&str] = &["TargetGroupNotFound"];
+/// So often is listed what goes meanwhile.
+const LISTS: u32 = 3;
+
+/// Why groups are not as they are to be: where target groups come and go all the time, they are looked at again soon.
+fn not_brought(act: &str, why: Failed) -> Error {
+    if why.is(GONE) {
+        Error::RetryAfter { message: format!("cannot {act}: {why}"), after: SOON }
+    } else {
+        failed(act, why)
+    }
+}
 
 /// How rules are told apart that a load balancer has to do with.
 struct Names<'a> {
@@ -109,9 +123,10 @@ fn unwanted<'g>(
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Changes {
     missing: Vec<(Rule, String)>,
-    left: Vec<Rule>,
-    /// Of what is left: health checks of others come in by it, too, so that it is made again, as one that is shared.
+    /// Rules of its own by which health checks of others come in, too: they stay, and are described as those that are shared.
+    /// Taken back and made again they would be lost where the second call is refused.
     handed: Vec<(Rule, String)>,
+    left: Vec<Rule>,
 }
 
 /// How a group is brought to what is wanted; `asked` are the ports that others ask for health.
@@ -127,15 +142,13 @@ fn changes(
     let (mut left, mut handed) = (Vec::new(), Vec::new());
     for (rule, what) in unwanted(group, names, wanted) {
         let is_asked = asked.contains(&rule.ports.0) && what.starts_with(HEALTH);
-        if is_asked && what == names.shared {
-            continue;
-        }
-        left.push(rule.clone());
-        if is_asked {
-            handed.push((rule.clone(), names.shared.to_owned()));
+        match is_asked {
+            false => left.push(rule.clone()),
+            true if what == names.shared => {}
+            true => handed.push((rule.clone(), names.shared.to_owned())),
         }
     }
-    Changes { missing, left, handed }
+    Changes { missing, handed, left }
 }
 
 /// The group of an instance that rules are made in: its only one, or the only one with the cluster's tag.
@@ -204,7 +217,7 @@ impl Aws {
         let names = Names { balancer: &wish.name, prefix: &wish.prefix, shared: &shared };
         let (rules, none) = (wanted(wish, subnets, &shared), BTreeMap::new());
         let wanted = |group: &Group| if open.contains(&group.id) { &rules } else { &none };
-        self.bring_all(&groups, &names, wanted, (&mark, Some(vpc))).await.map_err(|e| failed(&act, e))
+        self.bring_all(&groups, &names, wanted, (&mark, Some(vpc))).await.map_err(|e| not_brought(&act, e))
     }
 
     /// Has no group of the VPC, or of all where it is not known, let in anybody for this load balancer.
@@ -222,7 +235,7 @@ impl Aws {
         let shared = shared(self.cluster(cluster));
         let names = Names { balancer, prefix, shared: &shared };
         let (mark, none) = (self.mark(cluster), BTreeMap::new());
-        self.bring_all(&groups, &names, |_| &none, (&mark, vpc)).await.map_err(|e| failed(&act, e))
+        self.bring_all(&groups, &names, |_| &none, (&mark, vpc)).await.map_err(|e| not_brought(&act, e))
     }
 
     /// Brings each group to what is wanted of it.
@@ -232,7 +245,7 @@ impl Aws {
         names: &Names<'_>,
         wanted: impl Fn(&Group) -> &'w BTreeMap<Rule, String>,
         (mark, vpc): (&str, Option<&str>),
-    ) -> Result<(), crate::api::Failed> {
+    ) -> Result<(), Failed> {
         let going = groups.iter().flat_map(|group| unwanted(group, names, wanted(group)));
         let ports =
             going.filter(|(_, what)| what.starts_with(HEALTH)).map(|(rule, _)| rule.ports.0).collect();
@@ -250,33 +263,46 @@ impl Aws {
         ports: &BTreeSet<u16>,
         prefix: &str,
         (mark, vpc): (&str, Option<&str>),
-    ) -> Result<BTreeSet<u16>, crate::api::Failed> {
+    ) -> Result<BTreeSet<u16>, Failed> {
         if ports.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let mut others = elb::groups_of(&self.client, "").await?;
-        others.retain(|one| {
+        let is_of_other = |one: &TargetGroup| {
             !one.name.starts_with(prefix)
                 && vpc.is_none_or(|vpc| one.vpc == vpc)
                 && one.asked().is_some_and(|port| ports.contains(&port))
-        });
-        let arns: Vec<String> = others.iter().map(|one| one.arn.clone()).collect();
-        let tags = elb::tags_of(&self.client, &arns).await?;
-        others.retain(|one| tags.get(&one.arn).is_some_and(|tags| tags.contains_key(mark)));
-        Ok(others.iter().filter_map(elb::TargetGroup::asked).collect())
+        };
+        let mut left = LISTS;
+        loop {
+            let mut others = elb::groups_of(&self.client, "").await?;
+            others.retain(is_of_other);
+            let arns: Vec<String> = others.iter().map(|one| one.arn.clone()).collect();
+            left -= 1;
+            match elb::tags_of(&self.client, &arns).await {
+                // One of them was deleted since, and nothing is told of any: others' services go as well.
+                Err(e) if e.is(GONE) && left > 0 => {}
+                tags => {
+                    let tags = tags?;
+                    others.retain(|one| tags.get(&one.arn).is_some_and(|tags| tags.contains_key(mark)));
+                    return Ok(others.iter().filter_map(TargetGroup::asked).collect());
+                }
+            }
+        }
     }
 
-    async fn all_groups(&self, vpc: Option<&str>) -> Result<Vec<Group>, crate::api::Failed> {
+    async fn all_groups(&self, vpc: Option<&str>) -> Result<Vec<Group>, Failed> {
         let vpc: Vec<String> = vpc.map(str::to_owned).into_iter().collect();
         let filters: &[(&str, &[String])] = if vpc.is_empty() { &[] } else { &[("vpc-id", &vpc)] };
         ec2::groups_by(&self.client, filters).await
     }
 
-    async fn bring(&self, group: &Group, changes: Changes) -> Result<(), crate::api::Failed> {
-        let Changes { missing, left, handed } = changes;
+    async fn bring(&self, group: &Group, changes: Changes) -> Result<(), Failed> {
+        let Changes { missing, handed, left } = changes;
         let left = left.into_iter().map(|rule| (rule, String::new())).collect();
         let (make, take) = ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress");
-        for (name, rules) in [(make, missing), (take, left), (make, handed)] {
+        for (name, rules) in
+            [(make, missing), ("UpdateSecurityGroupRuleDescriptionsIngress", handed), (take, left)]
+        {
             for some in rules.chunks(SOME) {
                 match ec2::act(&self.client, name, form(&group.id, some)).await {
                     // One of them is done, by a call whose answer was lost or by somebody else: the others are still to do.
@@ -353,13 +379,11 @@ mod tests {
     fn a_port_of_its_own_that_others_ask_for_health_is_handed_on() {
         let (own, near) = (format!("{HEALTH}a"), rule(32000, "10.0.1.0/24"));
         let group = Group { rules: vec![(near.clone(), own)], ..Group::default() };
-        let made = |asked: &[u16]| {
-            let changes = changes(&group, &NAMES, &BTreeMap::new(), &asked.iter().copied().collect());
-            assert_eq!((changes.left, changes.missing), (vec![near.clone()], vec![]));
-            changes.handed
-        };
-        assert_eq!(made(&[32000]), [(near.clone(), NAMES.shared.to_owned())]);
-        assert_eq!(made(&[32001]), []);
+        let changes = |asked: u16| changes(&group, &NAMES, &BTreeMap::new(), &BTreeSet::from([asked]));
+        // It is never taken back in between.
+        let handed = vec![(near.clone(), NAMES.shared.to_owned())];
+        assert_eq!(changes(32000), Changes { handed, ..Changes::default() });
+        assert_eq!(changes(32001), Changes { left: vec![near.clone()], ..Changes::default() });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 use cpi::caller::check::{self, Subject, Verdict};
 use cpi::contract::{CloudProvider, Error};
 use serde_json::json;
+use testkit::proxy::Fault;
 
 use crate::rig::{CLUSTER, MARK, Rig, all, node, nodes, service};
 
@@ -167,9 +168,26 @@ async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
     let health = "30080 10.0.1.0/24 health".to_owned();
     rig.ensure(&one, &nodes).await.unwrap();
     rig.ensure(&two, &nodes).await.unwrap();
-    assert_eq!(rig.rules(), [client(30080), health.clone(), client(30081)]);
+    let rules = [client(30080), health.clone(), client(30081)];
+    assert_eq!(rig.rules(), rules);
+    // As long as it cannot be handed on it stays the first one's, which is not done then.
+    let hands_on = "UpdateSecurityGroupRuleDescriptionsIngress";
+    rig.proxy.fail(hands_on, 1, Fault::code(403, "UnauthorizedOperation"));
+    let error = rig.delete(&one).await.unwrap_err().to_string();
+    assert!(error.contains(&format!("allow ec2:{hands_on} in the IAM policy")), "{error}");
+    assert_eq!((rig.proxy.heal(), rig.rules()), (0, rules.to_vec()));
+    // Target groups of others go between their list and what is asked of them: always, and once.
+    rig.proxy.fail("DescribeTags", 3, Fault::code(400, "TargetGroupNotFound"));
+    let asked = rig.provider.load_balancers().unwrap().ensure_load_balancer_deleted(CLUSTER, &one).await;
+    assert!(
+        matches!(&asked, Err(Error::RetryAfter { message, .. }) if message.contains("TargetGroupNotFound")),
+        "{asked:?}"
+    );
+    assert_eq!((rig.proxy.heal(), rig.rules()), (0, rules.to_vec()));
+    rig.proxy.fail("DescribeTags", 1, Fault::code(400, "TargetGroupNotFound"));
+    rig.proxy.fail(hands_on, 1, Fault::code(503, "RequestLimitExceeded"));
     rig.delete(&one).await.unwrap();
-    assert_eq!(rig.rules(), [health.clone(), client(30081)]);
+    assert_eq!((rig.proxy.heal(), rig.rules()), (0, vec![health.clone(), client(30081)]));
     // One that shares it now takes it for its own, and leaves it to the other as it goes.
     rig.ensure(&one, &nodes).await.unwrap();
     rig.delete(&one).await.unwrap();
@@ -186,6 +204,26 @@ async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
     // What was listed may be gone when it is asked about: that is no answer, where one counts with it.
     assert_eq!(rig.ask_elb(&format!("Action=DescribeTargetHealth&TargetGroupArn={foreign}")), None);
     assert_eq!(rig.ask_targets(), Some(vec![]));
+    rig.has_nothing();
+}
+
+/// Nothing is asked that rules alone are made of.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn where_no_rules_are_made_nodes_change_in_target_groups_alone() {
+    let rig = Rig::with("DisableSecurityGroupIngress = true");
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let (ran, web) = (rig.run(2), service(&[(80, 30080)], &json!({})));
+    let nodes = nodes(&ran);
+    rig.ensure(&web, &nodes[..1]).await.unwrap();
+    let asked = || {
+        ["DescribeSubnets", "DescribeRouteTables", "DescribeLoadBalancers", "DescribeSecurityGroups"]
+            .map(|call| rig.proxy.count(call))
+    };
+    let before = asked();
+    rig.provider.load_balancers().unwrap().update_load_balancer(CLUSTER, &web, &nodes).await.unwrap();
+    assert_eq!((asked(), rig.targets().len(), rig.rules()), (before, 2, vec![]));
+    rig.delete(&web).await.unwrap();
     rig.has_nothing();
 }
 

@@ -7,4 +7,3 @@ mod faults;
 mod instances;
 mod rig;
 mod routes;
-mod server;

@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use aws::{Aws, Config, Environment};
 use cpi::contract::{CloudProvider, Error, LoadBalancerStatus, Node, Service};
 use serde_json::{Value, json};
+use testkit::moto::Server;
+pub(crate) use testkit::moto::{MARK, all};
 use testkit::proxy::Proxy;
-
-use crate::server::Server;
-pub(crate) use crate::server::{MARK, all};
 
 pub(crate) const CLUSTER: &str = "shop";
 /// How long what must come may take.

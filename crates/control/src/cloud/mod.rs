@@ -28,7 +28,7 @@ pub use ipam::Masks;
 pub use metrics::Metrics;
 pub use trouble::tell_unusable;
 
-use trouble::{Trouble, Waiting};
+use trouble::{OfNodes, Trouble, Waiting};
 
 /// A node that no cloud controller has seen yet has this taint.
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
@@ -133,10 +133,11 @@ async fn run_with(
     context: &Arc<Context>,
     find: impl AsyncFnMut() -> Result<Arc<dyn CloudProvider>, String>,
 ) -> Result<(), String> {
-    let trouble = &Trouble::start(&context.client, &context.setup.host).await;
+    let trouble = Trouble::start(&context.client, &context.setup.host);
+    let (trouble, of_nodes) = &tokio::join!(trouble, OfNodes::start(context));
     let services: Arc<Cache<Service>> = Cache::start(&context.client);
     let provider = {
-        let waiting = Waiting::new(context, trouble, &services);
+        let waiting = Waiting::new(context, trouble, &services, &of_nodes.sync);
         let provider = waiting.until_done((true, true), (FIRST, FIRST), find).await;
         if let Err(why) = check(&*provider, &context.setup) {
             trouble.provider_fails(&why).await;
@@ -156,8 +157,8 @@ async fn run_with(
     let nodes = async {
         if provider.instances().is_some() {
             tokio::join!(
-                node::run(context.clone(), provider.clone()),
-                lifecycle::run(context.clone(), provider.clone())
+                node::run(context.clone(), provider.clone(), of_nodes.sync.clone()),
+                lifecycle::run(context.clone(), provider.clone(), of_nodes.check.clone())
             );
         }
     };
@@ -173,8 +174,7 @@ async fn run_with(
         if provider.routes().is_some() && context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
             route::run(context.clone(), provider.clone(), trouble).await;
         } else {
-            // Whoever kept them before may have told that they fail; nobody wants them any more.
-            trouble.routes(&Ok(())).await;
+            trouble.no_routes().await;
         }
     };
     tokio::join!(nodes, services, routes, trouble::follow(context, &*provider, trouble));

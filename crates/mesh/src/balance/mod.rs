@@ -103,6 +103,8 @@ impl Pick {
     /// Takes note of how it went.
     pub fn went(&self, went: Went, now: Instant) {
         let (peer, balancer) = (&self.peer, &self.balancer);
+        // What it had when it was left out fails for the same reason, and is no reason to leave it out for longer.
+        let out = peer.record.is_out(now);
         match went {
             Went::Well(took) => {
                 peer.load.observe(took, now);
@@ -112,14 +114,14 @@ impl Pick {
                 // Those that say that nobody is there to answer are often the fastest.
                 let late = matches!(status, 502..=504);
                 peer.load.observe(if late { took.max(PENALTY) } else { took }, now);
-                if peer.record.badly(&balancer.ejection) {
+                if !out && peer.record.badly(&balancer.ejection) {
                     balancer.eject(peer, now);
                 }
             }
             Went::Connected => peer.record.well(),
             Went::NotAtAll => {
                 peer.load.observe(PENALTY, now);
-                if peer.record.not_at_all(&balancer.ejection) {
+                if !out && peer.record.not_at_all(&balancer.ejection) {
                     balancer.eject(peer, now);
                 }
             }
@@ -248,8 +250,10 @@ impl Balancer {
         Some(Pick { peer: peer.clone(), balancer: self.clone() })
     }
 
+    /// Leaves one out, if so many may be.
     fn eject(&self, peer: &Rc<Peer>, now: Instant) {
         let peers = self.peers.borrow();
+        peer.record.begin_anew();
         let out = peers.iter().filter(|peer| peer.record.is_out(now)).count();
         if self.ejection.allows(out, peers.len()) {
             peer.record.leave_out(&self.ejection, now);

@@ -49,8 +49,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn well(&self) {
-        self.bad_answers.set(0);
-        self.no_answers.set(0);
+        self.begin_anew();
         self.times.set(0);
     }
 
@@ -69,7 +68,10 @@ impl Record {
         let factor = 1_u32.checked_shl(self.times.get()).unwrap_or(u32::MAX);
         self.until.set(Some(now + ejection.base.saturating_mul(factor).min(ejection.most)));
         self.times.set(self.times.get() + 1);
-        // It is asked as often again when it is back.
+    }
+
+    /// It has to fail as often again: when it is back, or when there is room for one more that is left out.
+    pub(super) fn begin_anew(&self) {
         self.bad_answers.set(0);
         self.no_answers.set(0);
     }

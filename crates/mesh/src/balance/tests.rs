@@ -117,6 +117,66 @@ fn no_more_than_a_share_is_left_out() {
     assert!(balancer.peers.borrow().iter().all(|peer| !peer.record.is_out(now)));
 }
 
+/// The first `count` of the requests to this port fail at the same time. Until when it is left out then.
+fn burst(
+    balancer: &Rc<Balancer>,
+    held: &[Pick],
+    port: u16,
+    count: u32,
+    went: Went,
+    now: Instant,
+) -> Option<Instant> {
+    let mut failing = held.iter().filter(|pick| pick.address().port() == port);
+    for _ in 0..count {
+        failing.next().expect("it has as many requests").went(went, now);
+    }
+    let peers = balancer.peers.borrow();
+    peers.iter().find(|peer| peer.address.port() == port).unwrap().record.out_until(now)
+}
+
+#[test]
+fn a_burst_of_failures_is_one_reason() {
+    let ejection = Ejection::default();
+    for (went, row) in
+        [(Went::NotAtAll, ejection.no_answers), (Went::Badly(503, Duration::ZERO), ejection.bad_answers)]
+    {
+        let now = Instant::now();
+        let balancer = balancer(4, ejection, now);
+        let mut dice = Dice::new(1);
+        let held: Vec<Pick> = (0..200).map(|_| balancer.pick(&[], &mut dice, now).unwrap()).collect();
+        let theirs = held.iter().filter(|pick| pick.address().port() == 3).count();
+        let theirs = u32::try_from(theirs).unwrap();
+        assert!(theirs > 4 * row, "{theirs}");
+        let until = burst(&balancer, &held, 3, theirs, went, now);
+        assert_eq!(until, Some(now + ejection.base), "{went:?}");
+        // When it is back it has to fail as often again, for twice as long.
+        let now = now + ejection.base;
+        assert_eq!(burst(&balancer, &held, 3, row - 1, went, now), None, "{went:?}");
+        assert_eq!(burst(&balancer, &held, 3, 1, went, now), Some(now + 2 * ejection.base), "{went:?}");
+    }
+}
+
+#[test]
+fn who_may_not_be_left_out_is_not_at_the_next_failure() {
+    let ejection = Ejection::default();
+    for (went, row) in
+        [(Went::NotAtAll, ejection.no_answers), (Went::Badly(503, Duration::ZERO), ejection.bad_answers)]
+    {
+        for count in [2, 3] {
+            let now = Instant::now();
+            let balancer = balancer(count, ejection, now);
+            let mut dice = Dice::new(1);
+            let held: Vec<Pick> = (0..100).map(|_| balancer.pick(&[], &mut dice, now).unwrap()).collect();
+            assert_eq!(burst(&balancer, &held, 1, row, went, now), Some(now + ejection.base));
+            assert_eq!(burst(&balancer, &held, 2, 2 * row, went, now), None, "one of {count} is out already");
+            let now = now + ejection.base;
+            assert_eq!(burst(&balancer, &held, 2, 1, went, now), None, "{went:?}, one of {count}");
+            // A whole row is a reason.
+            assert_eq!(burst(&balancer, &held, 2, row - 1, went, now), Some(now + ejection.base));
+        }
+    }
+}
+
 /// How often each port was chosen for a connection that nobody reads, and the connections.
 fn hold(balancer: &Rc<Balancer>, times: usize, now: Instant) -> (Vec<usize>, Vec<Pick>) {
     let mut dice = Dice::new(11);

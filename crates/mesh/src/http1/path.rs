@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::Fault;
 use super::head::host_byte;
-use super::{Fault, Method};
 
 /// A request's target (RFC 9112, 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl<'b> Target<'b> {
     /// # Errors
     /// It is none of the four forms, or the path is wrong.
     pub fn of(target: &'b str, method: &str) -> Result<Self, Fault> {
-        if Method::Connect == method_of(method) {
+        if method == "CONNECT" {
             let valid = target.bytes().all(host_byte)
                 && target.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
             return if valid {
@@ -45,10 +45,6 @@ impl<'b> Target<'b> {
         let path = if path.is_empty() { Cow::Borrowed("/") } else { normal(path)? };
         Ok(Self { authority, path, query })
     }
-}
-
-fn method_of(name: &str) -> Method {
-    if name == "CONNECT" { Method::Connect } else { Method::Other }
 }
 
 fn absolute(target: &str) -> Result<(Option<&str>, &str), Fault> {

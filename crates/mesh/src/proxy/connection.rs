@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::answer::Answer;
 use super::ask::{Asked, Way, ask};
-use super::detect::{ENOUGH, GREETING, Spoken, greeting, spoken};
+use super::detect::{Spoken, greets, said};
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
@@ -166,38 +166,11 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
         }
         (Spoken::Http2, ahead) if reads(&proxy, to, &origin) => {
             let ahead = ahead.map(|(pick, server)| (pick.address(), server));
-            http2::serve(proxy, client, to, origin, ahead).await;
+            // What HTTP/2 needs is not held by a connection of HTTP/1.1, which is in the same task.
+            Box::pin(http2::serve(proxy, client, to, origin, ahead)).await;
         }
         (_, Some((pick, server))) => to_endpoint(&proxy, client, pick, server).await,
         (_, None) => pass(&proxy, client, service).await,
-    }
-}
-
-/// What the client's first bytes say. None of them is taken.
-async fn said(client: &Socket) -> Spoken {
-    let mut first = [0; ENOUGH];
-    let mut seen = 0;
-    loop {
-        let Ok(count) = client.peek(&mut first, seen).await else { return Spoken::Other };
-        match spoken(first.get(..count).unwrap_or_default()) {
-            // As much as will come.
-            Spoken::Unclear if count <= seen || count == ENOUGH => return Spoken::Other,
-            Spoken::Unclear => seen = count,
-            said => return said,
-        }
-    }
-}
-
-/// Whether a server's first bytes are those of HTTP/2. None of them is taken.
-async fn greets(server: &Socket) -> bool {
-    let mut first = [0; GREETING];
-    let mut seen = 0;
-    loop {
-        let Ok(count) = server.peek(&mut first, seen).await else { return false };
-        match greeting(first.get(..count).unwrap_or_default()) {
-            None if count > seen => seen = count,
-            said => return said == Some(true),
-        }
     }
 }
 
@@ -232,6 +205,8 @@ async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn O
             Next::Close => return linger(&proxy, &client).await,
             Next::Reset => return client.reset(),
             Next::Tunnel(server, pick) => {
+                // What passes unread needs no buffer.
+                proxy.reactor.give_back(std::mem::take(&mut buffer));
                 unread(&proxy, client, server).await;
                 return drop(pick);
             }
@@ -396,4 +371,20 @@ pub(super) async fn linger(proxy: &Rc<Proxy>, client: &Socket) {
         proxy.reactor.give_back(buffer);
     };
     let _elapsed = proxy.reactor.before(Some(limit), read).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How much is held for as long as this runs.
+    fn size<F>(_: impl FnOnce(Rc<Proxy>, Socket, SocketAddr, Rc<dyn Origin>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_of_http_1_does_not_hold_what_http_2_needs() {
+        let two = size(|proxy, client, to, origin| http2::serve(proxy, client, to, origin, None));
+        assert!(size(serve) < two, "{} of {two}", size(serve));
+    }
 }

@@ -1,5 +1,8 @@
 //! What a connection speaks, by its first bytes.
 
+use crate::h2::frame::PREFACE;
+use crate::reactor::Socket;
+
 /// What they say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spoken {
@@ -11,16 +14,13 @@ pub(super) enum Spoken {
 }
 
 /// So many bytes say it for certain.
-pub(super) const ENOUGH: usize = 32;
-
-/// How HTTP/2 begins (RFC 9113, 3.4).
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const ENOUGH: usize = 32;
 
 /// So many bytes of a server say whether it speaks HTTP/2.
-pub(super) const GREETING: usize = 9;
+const GREETING: usize = 9;
 
 /// Whether a server that speaks first begins as HTTP/2 does: with SETTINGS (RFC 9113, 3.4). `None` while more of it would say.
-pub(super) fn greeting(bytes: &[u8]) -> Option<bool> {
+fn greeting(bytes: &[u8]) -> Option<bool> {
     match *bytes {
         // Nobody has settings for 64 kB.
         [first, ..] if first != 0 => Some(false),
@@ -33,7 +33,7 @@ pub(super) fn greeting(bytes: &[u8]) -> Option<bool> {
 
 /// A method in upper case, a blank and the beginning of a target. Others have words with a blank behind, so that alone says nothing:
 /// `GET key` is memcached's.
-pub(super) fn spoken(bytes: &[u8]) -> Spoken {
+fn spoken(bytes: &[u8]) -> Spoken {
     if bytes.starts_with(PREFACE) {
         return Spoken::Http2;
     }
@@ -63,6 +63,34 @@ pub(super) fn spoken(bytes: &[u8]) -> Spoken {
             }
         }
         _ => Spoken::Other,
+    }
+}
+
+/// What the client's first bytes say. None of them is taken.
+pub(super) async fn said(client: &Socket) -> Spoken {
+    let mut first = [0; ENOUGH];
+    let mut seen = 0;
+    loop {
+        let Ok(count) = client.peek(&mut first, seen).await else { return Spoken::Other };
+        match spoken(first.get(..count).unwrap_or_default()) {
+            // As much as will come.
+            Spoken::Unclear if count <= seen || count == ENOUGH => return Spoken::Other,
+            Spoken::Unclear => seen = count,
+            said => return said,
+        }
+    }
+}
+
+/// Whether a server's first bytes are those of HTTP/2. None of them is taken.
+pub(super) async fn greets(server: &Socket) -> bool {
+    let mut first = [0; GREETING];
+    let mut seen = 0;
+    loop {
+        let Ok(count) = server.peek(&mut first, seen).await else { return false };
+        match greeting(first.get(..count).unwrap_or_default()) {
+            None if count > seen => seen = count,
+            said => return said == Some(true),
+        }
     }
 }
 

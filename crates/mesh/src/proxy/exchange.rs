@@ -1,12 +1,12 @@
 //! One try of a request at one endpoint.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Proxy;
 use super::ask::Asked;
+use super::failed::Failed;
 use super::progress::{Progress, Stage};
 use super::tunnel::{Torn, carry};
 use crate::balance::{Pick, Went};
@@ -39,46 +39,6 @@ pub(super) enum Done {
     Keep,
     Close,
     Tunnel(Socket),
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(super) enum Failed {
-    NoConnection(io::Error),
-    /// A connection that was used before had ended.
-    Stale,
-    NoAnswer,
-    /// An answer that breaks the rules.
-    Broken(Fault),
-    /// An answer that is to be tried again.
-    Status(u16),
-    Late,
-    /// The time was over before the request was sent whole: nobody can tell whose doing that is.
-    Unsent,
-    /// The client is gone.
-    Client,
-    /// The request's body breaks the rules.
-    Request(Fault),
-}
-
-impl Failed {
-    pub(super) fn answer(&self, frontend: &str, endpoint: SocketAddr) -> (u16, String) {
-        match self {
-            Self::NoConnection(e) => (503, format!("{frontend}: cannot connect to {endpoint}: {e}")),
-            Self::Stale | Self::NoAnswer => {
-                (502, format!("{frontend}: {endpoint} ended the connection without an answer"))
-            }
-            Self::Broken(fault) => (502, format!("{frontend}: the answer of {endpoint} is refused: {fault}")),
-            Self::Status(status) => (*status, format!("{frontend}: {endpoint} answered {status}")),
-            Self::Late => (504, format!("{frontend}: {endpoint} took longer than the route lets it")),
-            Self::Unsent => (
-                408,
-                format!("{frontend}: the request did not come whole in the time that the route lets it"),
-            ),
-            Self::Client => (408, "the client is gone".into()),
-            Self::Request(fault) => (400, format!("the request is refused: {fault}")),
-        }
-    }
 }
 
 /// An answer that was passed on.
@@ -267,7 +227,7 @@ impl Exchange<'_> {
         Ok(Passed { reusable, keep: head.keep, tunnel: false })
     }
 
-    /// The length of the next head, once it is there.
+    /// The length of the next head, once it is there. How long it takes to begin is the route's to bound.
     async fn head(&self, server: &Socket, buffer: &mut Buffer, used: bool) -> Result<usize, Failed> {
         let mut ending = Ending::default();
         loop {
@@ -276,9 +236,10 @@ impl Exchange<'_> {
                 Ok(None) => {}
                 Err(fault) => return Err(Failed::Broken(fault)),
             }
-            match server.read(buffer).await {
+            let begun = !buffer.is_empty();
+            match self.next(server, buffer, begun).await {
                 Ok(1..) => {}
-                _ if used && buffer.is_empty() => return Err(Failed::Stale),
+                _ if used && !begun => return Err(Failed::Stale),
                 _ => return Err(Failed::NoAnswer),
             }
         }
@@ -349,7 +310,9 @@ impl Exchange<'_> {
                 body.pass(count);
                 continue;
             }
-            match server.read(buffer).await {
+            // Between two chunks, or with an end that nobody knows, an answer may be a stream of events that rests as the route lets it.
+            let begun = body.ahead() > 0 && !body.ends_with_connection();
+            match self.next(server, buffer, begun).await {
                 Ok(1..) => {}
                 Ok(0) if body.ends_with_connection() => break,
                 _ => return Err(Failed::NoAnswer),
@@ -365,6 +328,12 @@ impl Exchange<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Reads more of an answer; what has begun rests no longer than it may.
+    async fn next(&self, server: &Socket, buffer: &mut Buffer, begun: bool) -> io::Result<usize> {
+        let read = server.read(buffer);
+        if begun { self.proxy.moving(read).await } else { read.await }
     }
 
     async fn answer(&self, bytes: &[u8]) -> Result<(), Failed> {

@@ -12,6 +12,7 @@ mod ask;
 mod connection;
 mod detect;
 mod exchange;
+mod failed;
 mod forward;
 mod http2;
 mod pool;
@@ -64,7 +65,8 @@ pub struct Settings {
     pub idle: Duration,
     /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset. So it is
     /// if it sends nothing more at all and for so long there is nothing for it. An endpoint that takes nothing more of a request has not
-    /// answered then.
+    /// answered then, nor has one that stops within a head, a chunk, or a body whose length it has told. It is also how long the kernel asks
+    /// an endpoint that is silent.
     pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,

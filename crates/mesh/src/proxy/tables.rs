@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use smi::contract::Name;
-use smi::model::{Delta, Endpoint, Entry, Kept, Key, Model, Transport};
+use smi::model::{Delta, Endpoint, Entry, Kept, Key, Transport};
 
 use super::rules::{Frontend, Service};
 
@@ -58,7 +58,6 @@ impl Numbers {
 /// Makes tables of a model that changes.
 #[derive(Debug, Default)]
 pub struct Builder {
-    model: Model,
     numbers: Numbers,
     compiled: HashMap<Key, (Vec<IpAddr>, Arc<Frontend>)>,
     endpoints: Vec<Option<Kept>>,
@@ -67,13 +66,13 @@ pub struct Builder {
 impl Builder {
     /// Takes a change and gives what holds from now on. UDP is left to who carries it.
     pub fn apply(&mut self, delta: Delta) -> Arc<Tables> {
-        for key in &delta.removed {
-            self.compiled.remove(key);
+        for key in delta.removed {
+            self.compiled.remove(&key);
             if let Key::Endpoints { service, port, transport: Transport::Tcp } = key {
-                self.put(&service.clone(), *port, None);
+                self.put(&service, port, None);
             }
         }
-        for shared in &delta.set {
+        for shared in delta.set {
             match (&shared.key, &*shared.entry) {
                 (
                     Key::Frontend { service, port, transport: Transport::Tcp, .. },
@@ -84,12 +83,11 @@ impl Builder {
                     self.compiled.insert(shared.key.clone(), kept);
                 }
                 (Key::Endpoints { service, port, transport: Transport::Tcp }, Entry::Endpoints(_)) => {
-                    self.put(&service.clone(), *port, Some(shared.entry.clone()));
+                    self.put(service, *port, Some(shared.entry.clone()));
                 }
                 _ => {}
             }
         }
-        self.model.apply(delta);
         let mut frontends: HashMap<_, Vec<_>> = HashMap::with_capacity(self.compiled.len());
         for (key, (addresses, frontend)) in &self.compiled {
             let Key::Frontend { port, consumer, .. } = key else { continue };
@@ -100,12 +98,6 @@ impl Builder {
             }
         }
         Arc::new(Tables { frontends, endpoints: self.endpoints.clone() })
-    }
-
-    /// The model as it is.
-    #[must_use]
-    pub fn model(&self) -> &Model {
-        &self.model
     }
 
     fn put(&mut self, service: &Name, port: u16, entry: Option<Kept>) {

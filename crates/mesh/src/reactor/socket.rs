@@ -18,8 +18,8 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::{Buffer, Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
 
-/// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone. What fell silent
-/// without a word, as a node that lost its power does, would be waited for for ever.
+/// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone, unless
+/// [`Socket::set_patience`] says how long. What fell silent without a word, as a node that lost its power does, would be waited for for ever.
 const KEPT_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(60), Duration::from_secs(10), 3);
 
 /// Has the kernel look after a TCP connection that rests.
@@ -175,7 +175,8 @@ impl Socket {
     }
 
     /// How long what was sent may go without an acknowledgement, and a peer may take nothing, until the connection is gone; what of it is not
-    /// a whole number of milliseconds is left out, and 0 is the kernel's default.
+    /// a whole number of milliseconds is left out, and 0 is the kernel's default. It takes the place of keepalive's count (tcp(7),
+    /// TCP_USER_TIMEOUT): a peer that is asked whether it is there has as long to answer.
     pub fn set_patience(&self, patience: Duration) {
         let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         // It is set while there is a connection, and what is none of TCP has no such time.

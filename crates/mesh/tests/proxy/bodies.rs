@@ -117,6 +117,8 @@ fn what_is_wrong_is_answered_and_reaches_nobody() {
         ("GET / HTTP/1.1\r\n\r\n", 400),
         ("GET / HTTP/1.1\nHost: web\n\n", 400),
         ("GET / HTTP/3.0\r\nHost: web\r\n\r\n", 505),
+        // HTTP/2, where the Service says `http`.
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 505),
         ("GET /\\..\\a HTTP/1.1\r\nHost: web\r\n\r\n", 400),
         ("POST / HTTP/1.1\r\nHost: web\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400),
         (&large, 431),

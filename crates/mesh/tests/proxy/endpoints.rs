@@ -166,14 +166,21 @@ fn retries_are_a_share_of_requests() {
 #[test]
 fn an_answer_is_passed_on_where_there_is_no_time_for_another_try() {
     let (web, asked) = failing(usize::MAX);
-    let mut all = rule(vec![backend("web", 1)]);
-    all.timeouts = Timeouts { request_ms: Some(9_000), backend_ms: None };
-    all.retry = Some(Retry { codes: vec![503], attempts: 5, backoff_ms: Some(1_000_000) });
-    let mesh = Harness::new(one(all, &[web.address]));
+    let route = |request_ms, backoff_ms| {
+        let mut all = rule(vec![backend("web", 1)]);
+        all.timeouts = Timeouts { request_ms, backend_ms: None };
+        all.retry = Some(Retry { codes: vec![503], attempts: 5, backoff_ms: Some(backoff_ms) });
+        one(all, &[web.address])
+    };
+    let settings = Settings { retry_percent: 0, retry_least: 1, ..Settings::default() };
+    let mesh = Harness::with(route(Some(9_000), 1_000_000), settings, FRONTEND, None);
     let (status, _, body) = mesh.get("/");
     assert_eq!((status, body.as_str(), asked.load(Ordering::SeqCst)), (503, "no", 1));
-    // What was charged for nothing would be missing now.
-    assert_eq!(mesh.end().retried, 0);
+    // What was charged for nothing would be missing now: there is one try more in all. The loop hears of the change before the connection.
+    mesh.swap(route(None, 1));
+    let (status, _, body) = mesh.get("/");
+    assert_eq!((status, body.as_str(), asked.load(Ordering::SeqCst)), (503, "no", 3));
+    assert_eq!(mesh.end().retried, 1);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Clients that leave, or rest.
 
+use std::io::Read as _;
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -169,26 +170,39 @@ fn a_client_that_takes_no_answer_of_ours_is_not_waited_for() {
 
 #[test]
 fn nothing_is_sent_in_the_middle_of_what_comes_before_an_answer() {
+    const HINTS: usize = 16;
     let hint = || format!("HTTP/1.1 103 Early Hints\r\nA: {}\r\n\r\n", "b".repeat(60_000));
-    let gone = Arc::new(AtomicUsize::new(0));
-    let count = gone.clone();
-    let web = Backend::new(move |_, mut wire| {
-        wire.head();
-        let _all = (0..16).all(|_| wire.try_send(hint()));
-        let _nothing = wire.rest();
-        count.fetch_add(1, Ordering::SeqCst);
-    });
-    let mut all = rule(vec![backend("web", 1)]);
-    all.timeouts = Timeouts { request_ms: Some(200), backend_ms: None };
-    let set = one(all, &[web.address]);
-    let mesh = Harness::with(set, Settings::default(), FRONTEND, Some(NARROW));
-    let mut wire = mesh.connect();
-    wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
-    until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
-    // What did not fit is cut, and that is its end.
-    while let Some(head) = wire.head() {
-        assert!(head == hint(), "{}", head.replace("bb", ""));
+    let all_of_them = hint().repeat(HINTS).into_bytes();
+    // On a machine that is slow enough the time is over before the first hint, or between two: then there is an answer.
+    for request_ms in [200, 2_000, 20_000] {
+        let gone = Arc::new(AtomicUsize::new(0));
+        let count = gone.clone();
+        let web = Backend::new(move |_, mut wire| {
+            wire.head();
+            let _all = (0..HINTS).all(|_| wire.try_send(hint()));
+            let _nothing = wire.rest();
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let mut all = rule(vec![backend("web", 1)]);
+        all.timeouts = Timeouts { request_ms: Some(request_ms), backend_ms: None };
+        let set = one(all, &[web.address]);
+        let mesh = Harness::with(set, Settings::default(), FRONTEND, Some(NARROW));
+        let mut wire = mesh.connect();
+        wire.send("GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
+        let mut bytes = Vec::new();
+        // The end, or a reset behind what had come.
+        let _end = wire.reader.read_to_end(&mut bytes);
+        let length = hint().len();
+        let whole = bytes.chunks(length).take_while(|chunk| *chunk == hint().as_bytes()).count();
+        if bytes[whole * length..].starts_with(b"HTTP/1.1 504 ") {
+            continue;
+        }
+        // What did not fit is cut, and that is its end.
+        assert!(!bytes.is_empty() && all_of_them.starts_with(&bytes), "{} bytes, {whole} hints", bytes.len());
+        return;
     }
+    panic!("each time there was an answer");
 }
 
 #[test]
@@ -208,6 +222,63 @@ fn a_client_that_stops_in_its_body_is_not_waited_for() {
         wire.send(format!("POST / HTTP/1.1\r\nHost: web\r\nContent-Length: {length}\r\n\r\nabc"));
         assert!(wire.rest().is_err(), "it is reset");
         until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
+    }
+}
+
+#[test]
+fn an_endpoint_that_stops_in_its_answer_is_not_waited_for() {
+    // A short body is read, the rest of a long one passes unread; a chunk is read, too.
+    for begun in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nabc",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+    ] {
+        let gone = Arc::new(AtomicUsize::new(0));
+        let count = gone.clone();
+        let web = Backend::new(move |_, mut wire| {
+            wire.head();
+            wire.send(begun);
+            let _nothing = wire.rest();
+            count.fetch_add(1, Ordering::SeqCst);
+        });
+        let settings = Settings { stall: Duration::from_millis(50), ..Settings::default() };
+        let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
+        let mut wire = mesh.connect();
+        wire.send("GET / HTTP/1.1\r\nHost: web\r\n\r\n");
+        if begun.contains("\r\n\r\n") {
+            assert!(wire.head().unwrap().starts_with("HTTP/1.1 200 "), "{begun}");
+            assert!(wire.rest().is_err(), "it is reset: {begun}");
+        } else {
+            let (status, _, body) = answer(&mut wire);
+            assert_eq!(status, 502, "{body}");
+        }
+        until("the backend is left", || gone.load(Ordering::SeqCst) == 1);
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_may_rest() {
+    const STALL: Duration = Duration::from_millis(50);
+    for (head, first, second) in [
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "3\r\nabc\r\n", "3\r\ndef\r\n0\r\n\r\n"),
+        ("HTTP/1.1 200 OK\r\n\r\n", "abc", "def"),
+    ] {
+        let web = Backend::new(move |_, mut wire| {
+            wire.head();
+            std::thread::sleep(10 * STALL);
+            // Each piece is within one segment.
+            for piece in [head, first, second] {
+                wire.send(piece);
+                std::thread::sleep(10 * STALL);
+            }
+        });
+        let settings = Settings { stall: STALL, ..Settings::default() };
+        let mesh = Harness::with(plain(&[web.address]), settings, FRONTEND, None);
+        let mut wire = mesh.connect();
+        wire.send("GET / HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n");
+        assert!(wire.head().unwrap().starts_with("HTTP/1.1 200 "));
+        assert_eq!(String::from_utf8(wire.rest().unwrap()).unwrap(), format!("{first}{second}"));
     }
 }
 

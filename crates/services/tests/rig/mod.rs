@@ -2,20 +2,20 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use client::cache::{Change, Name};
-use kernel::namespace::{in_netns, in_new_netns};
-use kernel::netlink::{self, Address, Batch, Kind, NewLink, Peer, Protocol, Route, SetLink, Socket};
+use kernel::namespace::in_new_netns;
+use kernel::netlink::{Kind, NewLink, Route, SetLink};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use services::plan::Node;
 use services::plane::{Networks, Plane};
 use services::world::Known;
+pub(crate) use testkit::netns::{Netns, addresses};
+use testkit::netns::{change, index, join};
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -23,21 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub(crate) const NODE: &str = "node-1";
 /// The table.
 pub(crate) const TABLE: &str = "test-services";
-
-/// A network namespace that lives as long as this.
-pub(crate) struct Netns(File);
-
-impl Netns {
-    pub(crate) fn new() -> Self {
-        let here = || Ok(File::open("/proc/thread-self/ns/net").unwrap());
-        Self(in_new_netns(here).unwrap())
-    }
-
-    /// Runs `work` inside.
-    pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        in_netns(self.0.as_fd(), || Ok(work())).unwrap()
-    }
-}
 
 /// A node whose pods are on bridge `br0`, 10.9.0.1 and fd09::1. Beside it is 192.0.2.2 and 2001:db8::2, its way to everywhere else.
 pub(crate) struct Host {
@@ -83,21 +68,6 @@ pub(crate) fn plane() -> Plane {
     Plane::open(TABLE, Networks::default()).unwrap()
 }
 
-fn change(make: impl FnOnce(&mut Batch)) {
-    let mut batch = Batch::new();
-    make(&mut batch);
-    Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
-}
-
-pub(crate) fn addresses(link: &str, nets: &[&str]) {
-    let index = index(link);
-    change(|batch| nets.iter().for_each(|net| batch.add_address(&Address::new(index, net.parse().unwrap()))));
-}
-
-fn index(link: &str) -> u32 {
-    netlink::link_by_name(&mut Socket::open(Protocol::Route).unwrap(), link).unwrap().unwrap().index
-}
-
 fn default_routes(link: &str, gateways: [&str; 2]) {
     let index = index(link);
     change(|batch| {
@@ -128,28 +98,11 @@ pub(crate) fn ways_to_services_alone() {
     });
 }
 
-/// A link of this namespace to `eth0` of another.
-fn veth(name: &str, netns: &Netns) {
-    let peer = Peer { name: "eth0", mac: None, mtu: None, netns: Some(netns.0.as_fd()) };
-    change(|batch| batch.add_link(&NewLink { up: true, ..NewLink::new(name, Kind::Veth { peer }) }));
-}
-
-fn inside(netns: &Netns, nets: &[&str], gateways: [&str; 2]) {
-    netns.run(|| {
-        change(|batch| {
-            batch.set_link(&SetLink::named("lo").up(true));
-            batch.set_link(&SetLink::named("eth0").up(true));
-        });
-        addresses("eth0", nets);
-        default_routes("eth0", gateways);
-    });
-}
-
 fn beside() -> Netns {
     let netns = Netns::new();
-    veth("uplink", &netns);
+    join("uplink", &netns, ("eth0", None), &["192.0.2.2/24", "2001:db8::2/64"]);
     addresses("uplink", &["192.0.2.1/24", "2001:db8::1/64"]);
-    inside(&netns, &["192.0.2.2/24", "2001:db8::2/64"], ["192.0.2.1", "2001:db8::1"]);
+    netns.run(|| default_routes("eth0", ["192.0.2.1", "2001:db8::1"]));
     default_routes("uplink", ["192.0.2.2", "2001:db8::2"]);
     netns
 }
@@ -159,13 +112,13 @@ impl Host {
     pub(crate) fn pod(&self, number: u8) -> Netns {
         let netns = Netns::new();
         let link = format!("pod{number}");
-        veth(&link, &netns);
+        let nets = [format!("10.9.0.{number}/24"), format!("fd09::{number}/64")];
+        join(&link, &netns, ("eth0", None), &nets.each_ref().map(String::as_str));
         let bridge = index("br0");
         change(|batch| batch.set_link(&SetLink::named(&link).master(bridge)));
         // As Sextant's own network has it: where bridges hand their frames to netfilter, a pod's own come back to its port.
         change(|batch| batch.set_link(&SetLink::named(&link).hairpin(true)));
-        let nets = [format!("10.9.0.{number}/24"), format!("fd09::{number}/64")];
-        inside(&netns, &nets.each_ref().map(String::as_str), ["10.9.0.1", "fd09::1"]);
+        netns.run(|| default_routes("eth0", ["10.9.0.1", "fd09::1"]));
         for at in ["0.0.0.0", "[::]"] {
             serve(&netns, at, number);
         }

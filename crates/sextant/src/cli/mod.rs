@@ -215,8 +215,8 @@ pub(crate) enum Command {
 
 impl Command {
     /// Whether it goes on when nobody reads what it writes. One that shows what a container's program writes does not end
-    /// before the program, whose exit code is its own; a server does not end because a client has gone; and a reader of logs
-    /// because a runtime has, which it asks whether more will come.
+    /// before the program, whose exit code is its own; a server does not end because a client has gone; a reader of logs
+    /// because a runtime has, which it asks whether more will come; and what changes several things changes all of them.
     pub(crate) fn outlasts_readers(&self) -> bool {
         matches!(
             self,
@@ -226,6 +226,10 @@ impl Command {
                 | Self::Logs(_)
                 | Self::Apply(_)
                 | Self::Delete(_)
+                | Self::Scale(_)
+                | Self::Rollout(RolloutArgs {
+                    command: RolloutCommand::Restart(_) | RolloutCommand::Undo(_)
+                })
                 | Self::Node(_)
                 | Self::Api(_)
                 | Self::Agent(_)

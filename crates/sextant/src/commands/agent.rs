@@ -64,7 +64,8 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
         node: args.node.clone().unwrap_or(host),
         socket: args.socket.clone().unwrap_or_else(|| run.join("cri.sock")),
         folder,
-        log_links: args.log_links.clone().unwrap_or_else(|| logs.with_file_name("containers")),
+        // Collectors look beside the folder as it is called, wherever it leads.
+        log_links: args.log_links.clone().unwrap_or_else(|| args.logs.with_file_name("containers")),
         logs,
         cgroup_root: cgroup_root(&run),
         address: args.node_ip.map_or_else(|| address(args.listen), Ok)?,
@@ -137,7 +138,10 @@ fn authorities(said: Option<&Path>, config: &Config) -> Result<Vec<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     #[test]
     fn cgroups_of_pods_are_never_a_kubelets() {
@@ -145,6 +149,28 @@ mod tests {
         assert_eq!(roots[0], "sextant-agent");
         assert!(roots[1].starts_with("sextant-") && roots[1].ends_with("-agent"), "{}", roots[1]);
         assert_ne!(roots[0], roots[1]);
+    }
+
+    #[test]
+    fn links_are_beside_the_logs_as_they_are_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| dir.path().join(path);
+        std::fs::create_dir_all(at("disk/pods")).unwrap();
+        std::fs::create_dir(at("log")).unwrap();
+        std::os::unix::fs::symlink(at("disk/pods"), at("log/pods")).unwrap();
+        let told = |more: &[&str]| {
+            let logs = at("log/pods").display().to_string();
+            let words = ["sextant", "agent", "--node-ip", "127.0.0.1", "--logs", &logs];
+            let cli = Cli::try_parse_from(words.iter().chain(more)).unwrap();
+            let Command::Agent(args) = cli.command else { panic!("another command") };
+            let mut config = Config::new("https://127.0.0.1:1".parse().unwrap());
+            config.root_cert = Some(vec![vec![1]]);
+            let setup = setup(&at("data"), &at("run"), &args, &config).unwrap();
+            (setup.logs, setup.log_links)
+        };
+        let logs = std::fs::canonicalize(at("disk/pods")).unwrap();
+        assert_eq!(told(&[]), (logs.clone(), at("log/containers")));
+        assert_eq!(told(&["--log-links", "/links"]), (logs, "/links".into()));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 
 use super::{Server, text};
+use crate::output::complain;
 
 /// What is asked for: objects as they are.
 pub(crate) const JSON: &str = "application/json";
@@ -131,7 +132,7 @@ impl Refused {
 /// A warning, whose text is in quotes behind a code and an agent.
 fn tell(header: &str) {
     let quoted = header.split_once('"').map_or(header, |(_, rest)| rest.trim_end_matches('"'));
-    eprintln!("sextant: warning: {}", quoted.replace("\\\"", "\""));
+    complain(format_args!("warning: {}", quoted.replace("\\\"", "\"")));
 }
 
 /// As it may stand in a query.

@@ -7,6 +7,7 @@ mod units;
 pub(crate) use table::Table;
 pub(crate) use units::{ago, bytes, parse_bytes, since, timestamp};
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -16,6 +17,16 @@ pub(crate) fn json(value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)
+}
+
+/// Prints a line about something that was done. Whether anybody reads it is nothing to what is to be done after it.
+pub(crate) fn line(text: impl Display) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+/// Says on standard error what is wrong, for people. Whether anybody reads it is nothing to what is to be done after it.
+pub(crate) fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr(), "sextant: {text}");
 }
 
 /// The part of an id that people use.

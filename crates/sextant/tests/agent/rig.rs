@@ -144,10 +144,15 @@ impl Rig {
         self.dir.path().join(name)
     }
 
+    /// What all programs of this name have said.
+    pub(crate) fn words(&self, name: &str) -> String {
+        fs::read_to_string(self.path(&format!("{name}.words"))).unwrap_or_default()
+    }
+
     /// The end of what all of them said.
     pub(crate) fn said(&self) -> String {
         let end = |name: &str| {
-            let text = fs::read_to_string(self.path(&format!("{name}.words"))).unwrap_or_default();
+            let text = self.words(name);
             let lines: Vec<&str> = text.lines().collect();
             format!("{name}: {}", lines[lines.len().saturating_sub(15)..].join("\n"))
         };
@@ -298,7 +303,8 @@ impl Rig {
             let entries = fs::read_dir(self.path(name)).into_iter().flatten().flatten();
             entries.map(|entry| entry.path().display().to_string()).collect::<Vec<_>>()
         };
-        let mut all = ["data/agent/pods", "data/cri/pods", "data/cri/containers", "logs"].map(files).concat();
+        let folders = ["data/agent/pods", "data/cri/pods", "data/cri/containers", "logs", "containers"];
+        let mut all = folders.map(files).concat();
         let drivers =
             fs::read_dir(self.path("data/agent/plugins/kubernetes.io/csi")).into_iter().flatten().flatten();
         let held = drivers.flat_map(|driver| fs::read_dir(driver.path()).into_iter().flatten().flatten());

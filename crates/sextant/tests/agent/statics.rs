@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
 
 use cri::caller::Client;
-use cri::contract::v1::{Container, ContainerState, ListContainersRequest};
+use cri::contract::v1::{Container, ContainerState, ListContainersRequest, StopContainerRequest};
 use k8s_openapi::api::core::v1::Node;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
@@ -18,6 +18,8 @@ pub(crate) const TESTS: &[Test] = &[
     ("pods_of_files_run_and_are_mirrored", |rig| Box::pin(mirrored(rig))),
     ("pods_of_files_run_without_an_api_server", |rig| Box::pin(alone(rig))),
     ("a_pod_of_a_file_waits_for_the_node_that_it_wants", |rig| Box::pin(waits(rig))),
+    ("a_pod_of_a_file_has_its_port_once_the_other_has_ended", |rig| Box::pin(ports(rig))),
+    ("a_pod_of_a_file_that_runs_is_looked_after_where_it_cannot_be_written_down", |rig| Box::pin(noted(rig))),
     ("a_pod_whose_file_went_while_no_agent_was_there_ends_without_an_api_server", |rig| Box::pin(went(rig))),
 ];
 
@@ -168,6 +170,11 @@ async fn waits(rig: &Rig) {
     let near = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere(rig, &folder, &near.local_addr().unwrap().to_string());
     rig.until("the other one runs", async || (running(rig, "any-").await == 1).then_some(())).await;
+    let waits = format!(
+        "sextant agent: pod default/picky-{NODE} waits: Predicate NodeAffinity failed: node(s) didn't match Pod's node \
+         affinity/selector; node {NODE} is not known yet\n"
+    );
+    rig.until("it is told", async || rig.words("agent").contains(&waits).then_some(())).await;
     assert_eq!(running(rig, "picky-").await, 0);
     let api = rig.config.cluster_url.authority().unwrap().to_string();
     std::thread::spawn(move || relay(&near, &api));
@@ -177,6 +184,7 @@ async fn waits(rig: &Rig) {
         (condition(&status, "Ready") == "True").then_some(())
     };
     rig.until("the node is known, and has what the pod wants", is_ready).await;
+    assert_eq!(rig.words("agent").matches(&waits).count(), 1, "once");
     label(Value::Null).await;
     rig.kill("agent");
     rig.agent();
@@ -230,4 +238,92 @@ async fn went(rig: &Rig) {
     rig.kill("agent");
     rig.agent();
     rig.until("the other one ends", async || (running(rig, "stays").await == 0).then_some(())).await;
+}
+
+/// Of two that want one port of the node the first has it; the other has it after that.
+async fn ports(rig: &Rig) {
+    let folder = rig.path("ports");
+    fs::create_dir(&folder).unwrap();
+    let main =
+        with(container("main", &["sleep"]), json!({"ports": [{"containerPort": 80, "hostPort": 8099}]}));
+    let spec = json!({"containers": [main], "terminationGracePeriodSeconds": 0});
+    for name in ["port-a", "port-b"] {
+        put(&folder, name, &json!({"metadata": {"name": name}, "spec": spec}).to_string());
+    }
+    let status = async |name: &str| {
+        let pod = rig.pods().get_opt(&format!("{name}-{NODE}")).await.unwrap();
+        json!(pod.and_then(|pod| pod.status))
+    };
+    let runs = async |name: &str| (condition(&status(name).await, "Ready") == "True").then_some(());
+    let is_refused = async |name: &str| (status(name).await["reason"] == "NodePorts").then_some(());
+    let manifests = folder.display().to_string();
+    rig.kill("agent");
+    rig.agent_with(&["--pod-manifest-path", &manifests]);
+    rig.until("the first one runs", async || runs("port-a").await).await;
+    rig.until("the other one is refused", async || is_refused("port-b").await).await;
+    // The next agent knows whose it is, also where another file comes first.
+    rig.kill("agent");
+    put(&folder, "port-0", &json!({"metadata": {"name": "port-0"}, "spec": spec}).to_string());
+    rig.agent_with(&["--pod-manifest-path", &manifests]);
+    rig.until("one that came later is refused", async || is_refused("port-0").await).await;
+    assert_eq!((running(rig, "port-a-").await, running(rig, "port-").await), (1, 1));
+    fs::remove_file(folder.join("port-a")).unwrap();
+    // In the order in which this agent has seen them.
+    rig.until("the next one runs", async || runs("port-0").await).await;
+    fs::remove_file(folder.join("port-0")).unwrap();
+    rig.until("the last one runs", async || runs("port-b").await).await;
+    let last = status("port-b").await;
+    assert!(last["phase"] == "Running" && last["reason"].is_null() && last["message"].is_null(), "{last}");
+    rig.kill("agent");
+    rig.agent();
+}
+
+async fn noted(rig: &Rig) {
+    let folder = rig.path("noted");
+    fs::create_dir(&folder).unwrap();
+    let spec = json!({"containers": [container("main", &["trap", "TERM", "then", "exit", "0"])],
+        "terminationGracePeriodSeconds": 1});
+    let text = json!({"metadata": {"name": "noted"}, "spec": spec}).to_string();
+    put(&folder, "noted", &text);
+    let ids = async || {
+        let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
+        let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
+        let runs = all.into_iter().filter(|one| one.state() == ContainerState::ContainerRunning);
+        runs.filter(|one| one.labels["io.kubernetes.pod.name"].starts_with("noted-"))
+            .map(|one| (one.id, one.labels["io.kubernetes.pod.uid"].clone()))
+            .next()
+    };
+    rig.kill("agent");
+    nowhere(rig, &folder);
+    let (first, uid) = rig.until("it runs", ids).await;
+    rig.kill("agent");
+    // Where its record would be written there is something else.
+    let place = rig.path("data/agent/pods").join(&uid);
+    let obstacle = place.join("static.new");
+    fs::remove_file(place.join("static.json")).unwrap();
+    fs::create_dir(&obstacle).unwrap();
+    nowhere(rig, &folder);
+    let told = |count: usize| {
+        move || async move {
+            let words = format!("cannot write {}", rig.path("data/agent/pods").display());
+            (rig.words("agent").matches(&words).count() == count).then_some(())
+        }
+    };
+    rig.until("it is told", told(1)).await;
+    let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
+    cri.stop_container(StopContainerRequest { container_id: first.clone(), timeout: 5 }).await.unwrap();
+    let again = async || ids().await.filter(|(id, _)| *id != first);
+    rig.until("it is started again", again).await;
+    // One of which nothing runs does not begin.
+    fs::remove_file(folder.join("noted")).unwrap();
+    rig.until("it is gone", async || (!place.exists()).then_some(())).await;
+    fs::create_dir_all(&obstacle).unwrap();
+    put(&folder, "noted", &text);
+    rig.until("it is told again", told(2)).await;
+    assert_eq!(ids().await, None);
+    fs::remove_dir(&obstacle).unwrap();
+    rig.until("it runs once it is written down", ids).await;
+    assert!(place.join("static.json").exists());
+    rig.kill("agent");
+    rig.agent();
 }

@@ -2,18 +2,18 @@
 //! and names its folder in `SEXTANT_TEST_MOTO_LIBRARY`. `SEXTANT_CLOUD_KILLS=100` for more of it.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use cpi::contract::{Node, Service, load_balancer_name};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
+use testkit::moto::{self, MARK, Server, all};
 
 use crate::admit::admit;
 use crate::kills::chance;
-use crate::moto::{MARK, Server, all};
 use crate::rig::{PATIENCE, Rig};
 use crate::site::{
     NEW, change, event, expose, has_taint, node_is, nodes, nothing_was_forbidden, say_ready, service_is,
@@ -35,44 +35,6 @@ pub(crate) fn point_to(rig: &mut Rig, server: SocketAddr) {
     ] {
         rig.env(name, value);
     }
-}
-
-/// It ends with this.
-struct Moto(Child);
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// In the test's own network; what it says is in the rig's folder.
-fn start(rig: &Rig) -> (Moto, SocketAddr) {
-    let libraries =
-        std::env::var("SEXTANT_TEST_MOTO_LIBRARY").expect("SEXTANT_TEST_MOTO_LIBRARY names moto's folder");
-    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-    let mut python = Command::new("python3");
-    python.args([
-        "-c",
-        "from moto.server import main; main()",
-        "-H",
-        "127.0.0.1",
-        "-p",
-        &address.port().to_string(),
-    ]);
-    let words = rig.path("moto.words");
-    let file = std::fs::File::create(&words).unwrap();
-    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
-    let said = || std::fs::read_to_string(&words).unwrap_or_default();
-    let mut moto = Moto(python.spawn().unwrap());
-    let began = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        assert_eq!(moto.0.try_wait().unwrap(), None, "moto has ended:\n{}", said());
-        assert!(began.elapsed() < PATIENCE, "moto does not listen on {address}:\n{}", said());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    (moto, address)
 }
 
 /// Something that a user does.
@@ -158,7 +120,9 @@ async fn whenever_the_controllers_are_killed_aws_has_what_services_ask_for_and_n
     let kills: u64 = std::env::var("SEXTANT_CLOUD_KILLS").map_or(20, |text| text.parse().expect("a number"));
     let mut rig = Rig::bare().await;
     admit(&rig).await;
-    let (_moto, address) = start(&rig);
+    let libraries =
+        std::env::var("SEXTANT_TEST_MOTO_LIBRARY").expect("SEXTANT_TEST_MOTO_LIBRARY names moto's folder");
+    let (_moto, address) = moto::start(Path::new(&libraries), &rig.path("moto.words")).unwrap();
     let aws = Server::furnish(address);
     let table = aws.made(&format!("Action=CreateRouteTable&VpcId={}", aws.vpc), "routeTableId");
     aws.ec2(&format!("Action=CreateTags&ResourceId.1={table}&Tag.1.Key={MARK}&Tag.1.Value=owned"));

@@ -7,8 +7,6 @@ mod admit;
 mod aws;
 mod kills;
 mod metal;
-#[path = "../../../aws/tests/moto/server.rs"]
-mod moto;
 mod nodes;
 mod provider;
 mod rack;

@@ -165,7 +165,7 @@ async fn pools_that_come_give_addresses_to_services_that_have_the_nodes() {
 async fn nodes_are_the_machines_of_the_inventory() {
     let file = "instances: [{name: node-1, id: rack/1, type: r640, zone: z1, region: r1, labels: {example.com/disk: nvme},
         addresses: [{type: InternalIP, address: 10.0.0.9}]}, {name: node-2, shutdown: true}]";
-    let rig = start(Some(file), &[]).await;
+    let mut rig = start(Some(file), &[]).await;
     for (name, address) in [("node-1", "10.0.0.1"), ("node-2", "10.0.0.2"), ("node-3", "10.0.0.3")] {
         join(&rig, name, address).await;
     }
@@ -194,6 +194,12 @@ async fn nodes_are_the_machines_of_the_inventory() {
     event(&rig, "node-3", "SyncNodeFailed", "the inventory does not have node node-3; add it to instances")
         .await;
     event(&rig, "node-3", "InstanceCheckFailed", "the inventory never had it").await;
+    // It is ready again while nobody looks: who is started next knows what was told, and tells that it is over.
+    rig.kill("control");
+    say_ready(&rig, "node-3", "True").await;
+    rig.again("control");
+    event(&rig, "node-3", "InstanceChecked", "Node is ready").await;
+    say_ready(&rig, "node-3", "Unknown").await;
     // A broken file deletes nobody, and one without a machine its node.
     write(&rig, "instances: []");
     rig.words_have("control", "is an inventory of no machine").await;

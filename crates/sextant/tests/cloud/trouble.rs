@@ -91,7 +91,10 @@ async fn wrong_credentials_and_missing_rights_are_told_of_what_waits() {
     rig.again("control");
     let before = server.requests();
     rig.until("it was tried again", async |_| (server.requests() > before + 1).then_some(())).await;
-    assert_eq!(told(&rig, "kube-system", "CloudProviderFailed").await.len(), 1);
+    for (about, reason) in [("kube-system", "CloudProviderFailed"), ("node-1", "SyncNodeFailed")] {
+        let all = told(&rig, about, reason).await;
+        assert!(matches!(&all[..], [(_, 1)]), "{about}: {all:?}");
+    }
     assert_eq!(warnings(&rig), 2, "{}", rig.words("control"));
 
     // The credentials are right, and may not do it.

@@ -114,6 +114,24 @@ fn drivers_of_others_are_registered_too() {
 }
 
 #[test]
+fn a_driver_that_goes_while_it_is_asked_is_waited_for() {
+    let place = Place::new();
+    let (registry, socket) = (place.at("registry"), place.at("other/csi.sock"));
+    let events = kubelet(&place.path("registry"));
+    std::fs::create_dir(place.path("other")).unwrap();
+    let gone = testkit::faulty::deaf(&place.path("other/csi.sock"), 1);
+    let args = ["csi", "register", "--socket", &socket, "--registration-dir", &registry];
+    let registrar = Server::start(&place, "registrar", &args);
+    // A signal would end it without a word.
+    registrar.says("waits for the driver");
+    gone.join().unwrap();
+    let _driver = Serving::start(place.path("other/csi.sock"), &[]);
+    let registered = came(&events);
+    assert_eq!(registered.endpoint, place.path("other/csi.sock"));
+    assert_eq!(registrar.end(Signal::TERM), Some(0));
+}
+
+#[test]
 fn a_driver_that_goes_is_not_offered_any_more() {
     let place = Place::new();
     let (registry, socket) = (place.at("registry"), place.at("run/csi.sock"));

@@ -1,8 +1,8 @@
 //! `sextant node` as a kubelet meets it: the real program behind its socket, real pods, and nothing left after each test.
 //! The image holds one program: this test itself (it is static), called `probe`.
 //!
-//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with a name to run the
-//! tests that contain it.
+//! Needs root. Everything happens in a network and a mount namespace of the test's own. Run with names to run the
+//! tests that contain one of them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bench;

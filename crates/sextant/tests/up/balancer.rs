@@ -1,17 +1,14 @@
 //! Services of type LoadBalancer, reached from another host: a network namespace at the other end of a link.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kernel::namespace::{in_netns, in_new_netns};
-use kernel::netlink::{Address, Batch, Kind, NewLink, Peer, Protocol, SetLink, Socket, link_by_name};
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use testkit::netns::{Netns, addresses, join};
 
 use super::whole::{IMAGE, client, left, make_image, told};
 use super::{Machine, PATIENCE};
@@ -22,25 +19,14 @@ const ENDS: [&str; 2] = ["192.0.2.1/24", "192.0.2.2/24"];
 const OWN: &str = "192.0.2.77";
 
 /// Another host, at the other end of the machine's link `e0`.
-struct Host(File);
+struct Host(Netns);
 
 impl Host {
     fn new() -> Self {
-        let host = in_new_netns(|| Ok(File::open("/proc/thread-self/ns/net").unwrap())).unwrap();
-        let peer = Peer { name: "e0", mac: None, mtu: None, netns: Some(host.as_fd()) };
-        let mut batch = Batch::new();
-        batch.add_link(&NewLink { up: true, ..NewLink::new("e0", Kind::Veth { peer }) });
-        Socket::open(Protocol::Route).unwrap().run(&batch).unwrap();
-        let address = |at: usize| {
-            let mut socket = Socket::open(Protocol::Route)?;
-            let link = link_by_name(&mut socket, "e0")?.unwrap().index;
-            let mut batch = Batch::new();
-            batch.set_link(&SetLink::named("e0").up(true));
-            batch.add_address(&Address::new(link, ENDS[at].parse().unwrap()));
-            socket.run(&batch)
-        };
-        address(0).unwrap();
-        in_netns(&host, || address(1)).unwrap();
+        let [here, there] = ENDS;
+        let host = Netns::new();
+        join("e0", &host, ("e0", None), &[there]);
+        addresses("e0", &[here]);
         Self(host)
     }
 
@@ -55,8 +41,7 @@ impl Host {
             stream.read_to_string(&mut answer)?;
             Ok(answer)
         };
-        let told = in_netns(&self.0, || Ok(ask())).unwrap();
-        told.ok().filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+        self.0.run(ask).ok().filter(|answer| answer.starts_with("HTTP/1.1 200 "))
     }
 
     /// Waits until it reaches the pod there.

@@ -5,17 +5,27 @@ use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::{Machine, PATIENCE, copy_of, kill};
 
+/// A program that no `sextant up` has started. It ends with this.
+pub(super) struct Lone(Child);
+
+impl Drop for Lone {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `sextant api` alone, once it serves.
-fn api(machine: &Machine) -> Child {
+pub(super) fn api(machine: &Machine) -> Lone {
     let log = machine.folder.path().join("api.words");
     let mut command = machine.command(&["api", "--listen", "127.0.0.1:0"]);
-    let api = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
+    let api = Lone(command.stderr(File::create(&log).unwrap()).spawn().unwrap());
     let begun = Instant::now();
     while !copy_of(&log).contains("serves on ") {
         assert!(begun.elapsed() < PATIENCE, "{}", copy_of(&log));
@@ -49,9 +59,20 @@ fn a_reset_leaves_an_api_that_runs_alone_what_it_has() {
     let refused = machine.refuses(&["reset", "--yes"]);
     assert!(refused.contains("a `sextant api` that `sextant up` has not started uses it"), "{refused}");
     let store = machine.data().join("api/store/objects.redb");
-    assert!(store.exists() && api.try_wait().unwrap().is_none(), "it runs on");
-    kill(i32::try_from(api.id()).unwrap(), Signal::TERM);
-    api.wait().unwrap();
+    assert!(store.exists() && api.0.try_wait().unwrap().is_none(), "it runs on");
+    kill(i32::try_from(api.0.id()).unwrap(), Signal::TERM);
+    api.0.wait().unwrap();
+
+    // As an agent has its folder while it lives.
+    let folder = machine.data().join("agent");
+    std::fs::create_dir_all(&folder).unwrap();
+    let held = File::open(&folder).unwrap();
+    flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+    let refused = machine.refuses(&["reset", "--yes"]);
+    let words = "a `sextant agent` that `sextant up` has not started uses it";
+    assert!(refused.contains(&format!("{}: {words}", folder.display())), "{refused}");
+    assert!(store.exists() && folder.exists());
+    drop(held);
 
     // What is not agreed to does not happen; nothing but a yes is one.
     for answer in ["n\n", "\n", "yes please\n"] {

@@ -9,6 +9,7 @@ mod balancer;
 mod charts;
 mod kills;
 mod lone;
+mod many;
 mod objects;
 mod rest;
 mod revisions;

@@ -4,9 +4,8 @@
 //! volume (staged, attached) is in `plugins/kubernetes.io/csi/DRIVER/HASH/vol_data.json`. A record goes after what it tells of.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use client::cache::Name;
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::names::Key;
+use crate::volumes::write_record;
 
 /// A record's file, as a kubelet calls its own.
 const FILE: &str = "vol_data.json";
@@ -86,13 +86,12 @@ pub(crate) fn hex(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Writes a record into a place, which is made. One that is cut off by the end of the machine is told by nothing: mounts have gone, too.
+/// Writes a record into a place, which is made.
+///
+/// # Errors
+/// It cannot be written.
 pub(crate) fn write(place: &Path, record: &impl Serialize) -> Result<(), String> {
-    let failed = |why: &dyn std::fmt::Display| format!("cannot write {}: {why}", place.join(FILE).display());
-    DirBuilder::new().recursive(true).mode(0o750).create(place).map_err(|e| failed(&e))?;
-    let fresh = place.join(FRESH);
-    let text = serde_json::to_vec(record).map_err(|e| failed(&e))?;
-    fs::write(&fresh, text).and_then(|()| fs::rename(&fresh, place.join(FILE))).map_err(|e| failed(&e))
+    write_record(place, [FILE, FRESH], record)
 }
 
 /// The record in a place, if there is one that can be read.

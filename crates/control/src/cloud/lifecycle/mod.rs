@@ -15,9 +15,11 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 
-use super::trouble::{self, Failing};
+use super::trouble::Failing;
 use super::{Context, condition, taints};
 
+/// What this controller is called in events.
+pub(super) const COMPONENT: &str = "cloud-node-lifecycle-controller";
 const SHUTDOWN: &str = "node.cloudprovider.kubernetes.io/shutdown";
 
 /// What is to be asked or done.
@@ -79,15 +81,15 @@ struct Controller {
     context: Arc<Context>,
     events: Events,
     api: Api<Node>,
-    failing: Failing,
+    failing: Arc<Failing>,
 }
 
-/// Works until it is dropped.
-pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+/// Works until it is dropped. `failing` has what is told of nodes already.
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, failing: Arc<Failing>) {
     let Some(instances) = provider.instances() else { return };
     let mut times = tokio::time::interval(context.setup.node_monitor);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let it = Controller::new(context);
+    let it = Controller::new(context, failing);
     loop {
         times.tick().await;
         it.round(&*provider, instances).await;
@@ -102,9 +104,8 @@ fn told(node: &Node, looked: Result<(), String>) {
 }
 
 impl Controller {
-    fn new(context: Arc<Context>) -> Self {
-        let events = context.events("cloud-node-lifecycle-controller");
-        let failing = Failing::new(events.clone(), trouble::CHECK);
+    fn new(context: Arc<Context>, failing: Arc<Failing>) -> Self {
+        let events = failing.events().clone();
         Self { api: Api::all(context.client.clone()), context, events, failing }
     }
 
@@ -124,14 +125,18 @@ impl Controller {
             match &looked {
                 Ok(()) => self.failing.works(&of, "Instance was checked").await,
                 Err(why) => {
-                    let text = format!("cannot check the instance of node {}: {why}", node.name_any());
+                    let text = format!("cannot look after node {}: {why}", node.name_any());
                     self.failing.fails(&of, &text).await;
                 }
             }
             asked.extend(of.uid);
             told(node, looked);
         }
-        // Who is ready again, or gone, is asked about no more.
+        // Who is ready again is asked about no more, and what was told of it is over.
+        for node in nodes.iter().filter(|node| plan(node) != Plan::Ask) {
+            self.failing.works(&node.object_ref(&()), "Node is ready").await;
+        }
+        // Who is gone is forgotten.
         self.failing.keep(|uid| asked.contains(uid));
     }
 

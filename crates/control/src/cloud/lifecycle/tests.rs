@@ -1,7 +1,14 @@
 //! The situations of Kubernetes' own tests of this controller (node_lifecycle_controller_test.go), by their names there.
 
-use super::super::tests::stand::{Server, Told};
+use super::super::tests::stand::{Server, Told, was_told};
+use super::super::trouble::OfNodes;
 use super::*;
+
+async fn controller(server: &Server) -> Controller {
+    let context = server.context().await;
+    let failing = OfNodes::start(&context).await.check;
+    Controller::new(context, failing)
+}
 
 fn node(ready: Option<&str>, tainted: &[&str]) -> Node {
     let conditions: Vec<Value> =
@@ -89,8 +96,7 @@ fn only_what_is_known_to_be_gone_is() {
 /// What comes of a node that says this, whose provider says that: whether it is there still, its taints, and what people are told.
 async fn looked_at(ready: Option<&str>, tainted: &[&str], cloud: &Told) -> (bool, Vec<String>, Vec<String>) {
     let server = Server::with([serde_json::to_value(node(ready, tainted)).unwrap()]);
-    let context = server.context().await;
-    let it = Controller::new(context);
+    let it = controller(&server).await;
     it.round(cloud, cloud).await;
     // What is told last says that all else was.
     it.events.normal(&node(None, &[]), "Last", "last").await;
@@ -284,8 +290,7 @@ async fn an_answer_about_what_a_node_was_deletes_nothing() {
             }
             its.put(node);
         }));
-        let context = server.context().await;
-        let it = Controller::new(context);
+        let it = controller(&server).await;
         it.round(&cloud, &cloud).await;
         assert!(server.node("n").is_some() && server.state().writes.is_empty());
     }
@@ -295,7 +300,7 @@ async fn an_answer_about_what_a_node_was_deletes_nothing() {
 #[tokio::test]
 async fn a_node_that_cannot_be_asked_about_is_told_once() {
     let server = Server::with([serde_json::to_value(node(Some("Unknown"), &[])).unwrap()]);
-    let it = Controller::new(server.context().await);
+    let it = controller(&server).await;
     let say = |why: &str| Told { exists: Err(Error::Failed(why.into())), ..Told::default() };
     for cloud in [say("asked 1 s ago"), say("asked 2 s ago"), say("denied"), Told::default(), Told::default()]
     {
@@ -304,4 +309,53 @@ async fn a_node_that_cannot_be_asked_about_is_told_once() {
     it.events.told().await;
     let told = server.state().told.clone();
     assert_eq!(told, ["InstanceCheckFailed", "InstanceCheckFailed", "InstanceChecked"]);
+}
+
+/// Ours: one that is ready again is not asked about, and what was told of it is over; also what the process before has told.
+#[tokio::test]
+async fn a_node_that_is_ready_again_is_told_that_it_is() {
+    for was_another in [false, true] {
+        let server = Server::with([serde_json::to_value(node(Some("True"), &[])).unwrap()]);
+        if was_another {
+            server.state().events.push(was_told(
+                "n",
+                "InstanceCheckFailed",
+                "cannot look after node n: denied",
+            ));
+        }
+        let it = controller(&server).await;
+        if !was_another {
+            let of = it.context.nodes.all()[0].object_ref(&());
+            assert!(it.failing.fails(&of, "cannot look after node n: denied").await);
+            it.events.told().await;
+            server.state().told.clear();
+        }
+        let cloud = Told::default();
+        for _ in 0..2 {
+            it.round(&cloud, &cloud).await;
+        }
+        it.events.told().await;
+        assert_eq!(server.state().told, ["InstanceChecked"], "{was_another}");
+        assert_eq!(cloud.calls(), [""; 0]);
+    }
+}
+
+/// Ours: what the process before has told is not told again, and is over once it is.
+#[tokio::test]
+async fn what_the_process_before_has_told_of_a_node_is_known() {
+    let server = Server::with([serde_json::to_value(node(Some("Unknown"), &[])).unwrap()]);
+    server.state().events.push(was_told(
+        "n",
+        "InstanceCheckFailed",
+        "cannot look after node n: denied 1 s ago",
+    ));
+    let it = controller(&server).await;
+    let denied = Told { exists: Err(Error::Failed("denied 2 s ago".into())), ..Told::default() };
+    it.round(&denied, &denied).await;
+    it.events.told().await;
+    assert_eq!(server.state().told, [""; 0]);
+    let cloud = Told::default();
+    it.round(&cloud, &cloud).await;
+    it.events.told().await;
+    assert_eq!(server.state().told, ["InstanceChecked"]);
 }

@@ -6,6 +6,7 @@ mod plan;
 mod tests;
 mod written;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use client::cache::Name;
@@ -20,7 +21,7 @@ use kube::{Error, Resource as _, ResourceExt as _};
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use super::trouble::{self, Failing};
+use super::trouble::Failing;
 use super::{Context, Failed};
 use written::Written;
 
@@ -39,13 +40,13 @@ struct Controller {
     failing: Arc<Failing>,
 }
 
-/// Works until it is dropped.
-pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>) {
+/// Works until it is dropped. `failing` has what is told of nodes already.
+pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, failing: Arc<Failing>) {
     let Some(instances) = provider.instances() else { return };
     let queue: Arc<Queue<String>> = Queue::new(context.node_pace());
     let (its, written) = (queue.clone(), Arc::<Written>::default());
     let notes = written.clone();
-    let it = &Controller::new(context.clone(), written);
+    let it = &Controller::new(context.clone(), written, failing);
     let its_failures = it.failing.clone();
     context.nodes.listen(move |change| match &change.new {
         Some(node) => {
@@ -57,6 +58,10 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
             its_failures.forget(&change.object().object_ref(&()));
         }
     });
+    // Some have gone before.
+    let there: BTreeSet<String> =
+        context.nodes.all().iter().filter_map(|node| node.metadata.uid.clone()).collect();
+    it.failing.keep(|uid| there.contains(uid));
     let looking = queue.run(|name| async move {
         let looked = it.look(instances, &name).await;
         if let Err(failed) = &looked {
@@ -68,9 +73,8 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>)
 }
 
 impl Controller {
-    fn new(context: Arc<Context>, written: Arc<Written>) -> Self {
-        let (events, api) = (context.events(COMPONENT), Api::all(context.client.clone()));
-        let failing = Arc::new(Failing::new(events.clone(), trouble::NODE));
+    fn new(context: Arc<Context>, written: Arc<Written>, failing: Arc<Failing>) -> Self {
+        let (events, api) = (failing.events().clone(), Api::all(context.client.clone()));
         Self { context, events, api, written, failing }
     }
 

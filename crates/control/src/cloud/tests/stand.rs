@@ -27,9 +27,17 @@ pub(in crate::cloud) struct State {
     pub(in crate::cloud) refuses: Option<String>,
     /// What it lists of them.
     pub(in crate::cloud) events: Vec<Value>,
-    /// Nobody may list events.
-    pub(in crate::cloud) hides_events: bool,
+    /// With this code it refuses to list them.
+    pub(in crate::cloud) refuses_events: Option<u16>,
     version: u64,
+}
+
+/// What somebody has told a moment ago of one of its nodes.
+pub(in crate::cloud) fn was_told(node: &str, reason: &str, text: &str) -> Value {
+    let of = json!({"kind": "Node", "name": node, "uid": format!("uid-{node}")});
+    let at = format!("{:.6}", k8s_openapi::jiff::Timestamp::now());
+    json!({"metadata": {"name": "e", "namespace": "default"}, "involvedObject": of, "reason": reason, "message": text,
+        "eventTime": at})
 }
 
 /// The server. Watchers of it hear of nothing: what the cache knows is what there was at first.
@@ -97,8 +105,18 @@ impl Server {
         let (path, query) = (head.uri.path(), head.uri.query().unwrap_or_default());
         if path.ends_with("/events") && head.method == Method::GET {
             let state = self.state();
-            let all = json!({"kind": "EventList", "apiVersion": "v1", "items": state.events, "metadata": {"resourceVersion": "1"}});
-            return if state.hides_events { refused(403, "Forbidden") } else { answered(200, &all) };
+            // By the kind of what they are of alone.
+            let is_asked_for = |event: &&Value| {
+                let kind = event["involvedObject"]["kind"].as_str().unwrap_or_default();
+                query.contains(&format!("involvedObject.kind%3D{kind}"))
+            };
+            let items: Vec<&Value> = state.events.iter().filter(is_asked_for).collect();
+            let all = json!({"kind": "EventList", "apiVersion": "v1", "items": items, "metadata": {"resourceVersion": "1"}});
+            return state.refuses_events.map_or_else(|| answered(200, &all), |code| refused(code, "Refused"));
+        }
+        if path.contains("/events/") {
+            // It has forgotten them all.
+            return missing();
         }
         if path.ends_with("/events") {
             self.state().told.push(sent["reason"].as_str().unwrap_or_default().to_owned());

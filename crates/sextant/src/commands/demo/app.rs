@@ -1,7 +1,7 @@
 //! The demo's payload: this program, inside the image, by another name.
 
-use std::io::{Error, Read, Result, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Error, ErrorKind, Read, Result, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ pub(super) const PATH: &str = "/bin/sextant-demo-app";
 const PORT: u16 = 8080;
 /// How long a peer may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one may take to accept; who has more patience asks again.
+const ACCEPTING: Duration = Duration::from_secs(5);
 
 /// What a server answers: a code, and a text.
 pub(super) type Answer = (u16, String);
@@ -140,10 +142,22 @@ fn patiently(address: &str, seconds: &str) -> Result<String> {
     }
 }
 
+/// To the first of these addresses where somebody accepts.
+fn connect(at: &str) -> Result<TcpStream> {
+    let mut failed = Error::new(ErrorKind::NotFound, format!("{at} has no address"));
+    for address in at.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, ACCEPTING) {
+            Ok(server) => return Ok(server),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 /// The body of the answer to a request; a name is looked up.
 pub(super) fn ask(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
     let at = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
-    let mut server = TcpStream::connect(&at)?;
+    let mut server = connect(&at)?;
     server.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
     let head = format!(

@@ -7,6 +7,7 @@ use std::os::fd::AsFd as _;
 
 use kernel::namespace::{in_netns, in_new_netns};
 use kernel::netlink::{Address, Batch, IpNet, Kind, NewLink, Peer, Protocol, SetLink, Socket, link_by_name};
+use rustix::io::Errno;
 
 use super::app;
 use crate::failure::{Context, Result};
@@ -51,8 +52,9 @@ fn address(own: IpAddr) -> kernel::Result<()> {
     let mut socket = Socket::open(Protocol::Route)?;
     let mut batch = Batch::new();
     batch.set_link(&SetLink::named(LINK).up(true));
-    if let (Some(link), Some(net)) = (link_by_name(&mut socket, LINK)?, IpNet::new(own, PREFIX)) {
-        batch.add_address(&Address::new(link.index, net));
-    }
+    let (Some(link), Some(net)) = (link_by_name(&mut socket, LINK)?, IpNet::new(own, PREFIX)) else {
+        return Err(kernel::Error::new("give an address to", format!("link {LINK}"), Errno::NODEV));
+    };
+    batch.add_address(&Address::new(link.index, net));
     socket.run(&batch)
 }

@@ -1,5 +1,5 @@
 //! The main job, shown on this machine: a registry and an image, `sextant up` in a folder and a network of its own, the shop of
-//! `examples/` on it, a volume with a snapshot, nothing left.
+//! `examples/` on it, a load balancer by which another host reaches it, a volume with a snapshot, nothing left.
 
 pub(crate) mod app;
 mod examples;

@@ -167,8 +167,8 @@ fn duration(text: &str) -> Option<Duration> {
 fn talk(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
     let service = server.get("/api/v1/namespaces/shop/services/web")?;
     let address = format!("{}:80", text(&service, "/spec/clusterIP"));
-    let answer = story
-        .step("CNI", format!("this machine asks the Service web at {address}"), || patiently(&address))?;
+    let what = format!("this machine asks the Service web at {address}");
+    let answer = patient(story, "CNI", what, &address, || app::get(&address))?;
     expect(&answer, "6 orders so far")?;
     let pods = server.get("/api/v1/namespaces/shop/pods?labelSelector=app%3Dweb")?;
     let pod = list(&pods, "/items").first().map_or("", |pod| text(pod, "/metadata/name")).to_owned();
@@ -196,6 +196,7 @@ fn reach(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
         if !address.is_empty() {
             break format!("{address}:80");
         }
+        story.check()?;
         if Instant::now() > until {
             return Err(Failure::new("the Service web gets no load balancer"));
         }
@@ -203,7 +204,7 @@ fn reach(story: &mut Story, place: &Place, server: &Server) -> Result<()> {
     };
     story.note("CPI", format!("the Service web has a load balancer at {address}"), begun.elapsed());
     let what = "another host of the link asks for it by ARP, and is served there";
-    let answer = story.step("CPI", what, || patient(&address, || place.host.ask(&address)))?;
+    let answer = patient(story, "CPI", what, &address, || place.host.ask(&address))?;
     expect(&answer, "6 orders so far")
 }
 
@@ -286,17 +287,23 @@ fn expect(answer: &str, wanted: &str) -> Result<()> {
     }
 }
 
-/// Asks until somebody answers, for as long as for anything.
-fn patiently(address: &str) -> Result<String> {
-    patient(address, || app::get(address))
-}
-
-fn patient(address: &str, ask: impl Fn() -> std::io::Result<String>) -> Result<String> {
-    let deadline = Instant::now() + PATIENCE;
+/// A step that asks until somebody answers, for as long as for anything, or until somebody asks for the end.
+fn patient(
+    story: &mut Story,
+    interface: &'static str,
+    what: impl Into<String>,
+    address: &str,
+    ask: impl Fn() -> std::io::Result<String>,
+) -> Result<String> {
+    let begun = Instant::now();
     loop {
+        story.check()?;
         match ask() {
-            Ok(answer) => return Ok(answer),
-            Err(e) if Instant::now() >= deadline => return Err(e).context(|| format!("reach {address}")),
+            Ok(answer) => {
+                story.note(interface, what, begun.elapsed());
+                return Ok(answer);
+            }
+            Err(e) if begun.elapsed() >= PATIENCE => return Err(e).context(|| format!("reach {address}")),
             Err(_) => std::thread::sleep(Duration::from_millis(2)),
         }
     }

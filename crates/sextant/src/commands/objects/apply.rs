@@ -6,6 +6,7 @@ use crate::cli::ApplyArgs;
 use crate::failure::{Failure, Result};
 use crate::objects::apply::{self, Applied, Wishes};
 use crate::objects::{Server, documents, ready};
+use crate::output::line;
 
 /// `sextant apply`
 pub(crate) fn run(data_dir: &Path, args: &ApplyArgs) -> Result<()> {
@@ -14,7 +15,8 @@ pub(crate) fn run(data_dir: &Path, args: &ApplyArgs) -> Result<()> {
     let server = Server::find(data_dir, &args.within.server, namespace)?;
     let wishes = Wishes { namespace, force: args.force_conflicts, dry_run: args.dry_run };
     let ending = if args.dry_run { " (dry run)" } else { "" };
-    let (done, failures) = apply::apply(&server, documents, wishes, |one| println!("{}{ending}", tell(one)))?;
+    let (done, failures) =
+        apply::apply(&server, documents, wishes, |one| line(format_args!("{}{ending}", tell(one))))?;
     if args.wait && failures.is_empty() && !args.dry_run {
         return until_ready(&server, &done, args.patience.timeout);
     }
@@ -30,7 +32,7 @@ fn until_ready(server: &Server, done: &[Applied], patience: Duration) -> Result<
     let paths: Vec<(String, String)> = done.iter().map(|one| (one.name(), one.path.clone())).collect();
     ready::wait(server, &paths, patience, |name, state| {
         if let ready::Readiness::Waits(why) = state {
-            println!("{name} waits: {why}");
+            line(format_args!("{name} waits: {why}"));
         }
         Ok::<_, Failure>(())
     })

@@ -8,6 +8,7 @@ use crate::cli::DeleteArgs;
 use crate::failure::{Failure, Result};
 use crate::objects::apply::{in_order, place};
 use crate::objects::{Call, JSON, Kind, Kinds, Server, documents, list, named, text};
+use crate::output::line;
 
 /// How often is looked whether an object is gone.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -56,7 +57,7 @@ pub(crate) fn run(data_dir: &Path, args: &DeleteArgs) -> Result<()> {
     for mut target in targets {
         match delete(&server, args, &target.path) {
             Ok(answer) => {
-                println!("{} deleted", target.name);
+                line(format_args!("{} deleted", target.name));
                 let uid = ["/metadata/uid", "/details/uid"].map(|place| text(&answer, place));
                 target.uid = uid.into_iter().find(|uid| !uid.is_empty()).map(str::to_owned);
                 gone.push(target);

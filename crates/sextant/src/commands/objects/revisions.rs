@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::rollout::Rolling;
 use crate::failure::{Failure, Result};
 use crate::objects::{Call, JSON, Server, list, number, shown, text};
+use crate::output::line;
 
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 const OPERATIONS: &str = "application/json-patch+json";
@@ -43,6 +44,14 @@ impl Revision {
             labels.remove(HASH);
         }
         template
+    }
+
+    /// What brings the owner back to a ControllerRevision, unless somebody has changed it meanwhile; `None` where that says nothing.
+    fn change(&self, owner: &Value) -> Option<Value> {
+        let mut change = self.object.pointer("/data")?.as_object()?.clone();
+        let version = json!({"resourceVersion": text(owner, "/metadata/resourceVersion")});
+        change.insert("metadata".to_owned(), version);
+        Some(change.into())
     }
 
     fn annotations(&self) -> serde_json::Map<String, Value> {
@@ -88,7 +97,8 @@ pub(super) fn undo(server: &Server, one: &Rolling, wanted: Option<i64>) -> Resul
     };
     let template = revision.template();
     if owner.pointer("/spec/template") == Some(&template) {
-        println!("{title} skipped rollback (current template already matches revision {})", revision.number);
+        let number = revision.number;
+        line(format_args!("{title} skipped rollback (current template already matches revision {number})"));
         return Ok(());
     }
     let call = if one.kind.name == "Deployment" {
@@ -100,12 +110,16 @@ pub(super) fn undo(server: &Server, one: &Rolling, wanted: Option<i64>) -> Resul
         ]);
         Call::patch(&one.path, OPERATIONS, change)
     } else {
-        let mut change = revision.object.pointer("/data").cloned().unwrap_or_default();
-        change["metadata"] = json!({"resourceVersion": text(&owner, "/metadata/resourceVersion")});
+        let change = revision.change(&owner).ok_or_else(|| {
+            Failure::new(format!(
+                "cannot roll {title} back: data of its controllerrevision {} is no object",
+                text(&revision.object, "/metadata/name")
+            ))
+        })?;
         Call::patch(&one.path, STRATEGIC, change)
     };
     server.ask(call.with("fieldManager", "sextant"))?;
-    println!("{title} rolled back");
+    line(format_args!("{title} rolled back"));
     Ok(())
 }
 
@@ -174,6 +188,14 @@ mod tests {
         let kept = json!({"revision": 7, "data": {"spec": {"template": {"$patch": "replace", "spec": {}}}}});
         let one = Revision { number: revision(&kept).unwrap(), object: kept };
         assert_eq!((one.number, one.template()), (7, json!({"spec": {}})));
+        let owner = json!({"metadata": {"resourceVersion": "5"}});
+        let change = one.change(&owner).unwrap();
+        assert_eq!((&change["metadata"], change["spec"].is_object()), (&owner["metadata"], true));
+        // What somebody else has written there is no change.
+        for data in [json!("text"), json!([1]), json!(null)] {
+            let one = Revision { number: 1, object: json!({"data": data}) };
+            assert_eq!((one.change(&owner), one.template()), (None, Value::Null));
+        }
         assert_eq!(revision(&json!({"metadata": {}})), None);
         let refused = found(&[one], 6, "daemonset.apps/a").err().unwrap().to_string();
         assert_eq!(refused, "cannot find revision 6 of daemonset.apps/a: there are 7");

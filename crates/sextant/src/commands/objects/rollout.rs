@@ -8,7 +8,7 @@ use crate::cli::{RolloutArgs, RolloutCommand, RolloutNamesArgs};
 use crate::failure::{Failure, Result};
 use crate::objects::ready::{self, Readiness};
 use crate::objects::{Call, Kind, Server, named};
-use crate::output::timestamp;
+use crate::output::{line, timestamp};
 
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 
@@ -39,7 +39,7 @@ pub(crate) fn run(data_dir: &Path, args: &RolloutArgs) -> Result<()> {
             for Rolling { kind, name, path } in all {
                 let body = json!({"spec": {"template": {"metadata": {"annotations": stamp}}}});
                 server.ask(Call::patch(&path, STRATEGIC, body).with("fieldManager", "sextant"))?;
-                println!("{} restarted", kind.of(&name));
+                line(format_args!("{} restarted", kind.of(&name)));
             }
             Ok(())
         }

@@ -6,6 +6,7 @@ use super::ended;
 use crate::cli::ScaleArgs;
 use crate::failure::{Failure, Result};
 use crate::objects::{Call, Server, named, number, text};
+use crate::output::line;
 
 const MERGE: &str = "application/merge-patch+json";
 
@@ -18,7 +19,7 @@ pub(crate) fn run(data_dir: &Path, args: &ScaleArgs) -> Result<()> {
         let title = one.kind.of(&name);
         let path = format!("{}/{name}/scale", one.kind.path(Some(&server.namespace)));
         match scale(&server, &path, args) {
-            Ok(()) => println!("{title} scaled"),
+            Ok(()) => line(format_args!("{title} scaled")),
             Err(why) => failures.push(Failure::new(format!("cannot scale {title}: {why}"))),
         }
     }

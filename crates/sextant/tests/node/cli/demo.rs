@@ -1,8 +1,10 @@
 //! `sextant demo`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
+use kernel::namespace::in_netns;
+use kernel::netlink::{Protocol, Socket, link_by_name};
 use testkit::instance_name;
 
 use crate::bench::Bench;
@@ -10,6 +12,11 @@ use crate::bench::Bench;
 /// Where a demo is, by its process.
 fn places(pid: u32) -> [PathBuf; 2] {
     ["/run", "/var/tmp"].map(|dir| format!("{dir}/sextant-demo-{pid}").into())
+}
+
+/// Whether another host is joined to a network.
+fn is_joined(network: &File) -> bool {
+    in_netns(network, || link_by_name(&mut Socket::open(Protocol::Route)?, "e0")).unwrap().is_some()
 }
 
 pub(super) fn shown(b: &Bench) {
@@ -65,8 +72,13 @@ pub(super) fn killed(b: &Bench) {
     let [run, data] = places(demo.id());
     let socket = run.join("cri.sock").display().to_string();
     b.until("its pod is up", || b.cli(&["pods", "-q", "--cri", &socket]).out.lines().count() >= 1);
+    // This and the programs that run there keep the demo's network; nobody but the demo keeps the other host's.
+    let network = File::open(format!("/proc/{}/ns/net", demo.id())).unwrap();
+    assert!(is_joined(&network), "there is another host");
     demo.kill().unwrap();
     demo.wait().unwrap();
+    b.until("the other host has gone with it", || !is_joined(&network));
+    drop(network);
     let netns = || fs::read_dir(run.join("netns")).map_or(0, Iterator::count);
     assert!(netns() > 0 && data.join("cri/pods").exists(), "pods outlive it");
     b.says(&["demo", "-o", "json"]);

@@ -35,6 +35,13 @@ pub(super) fn ps(b: &Bench) {
     assert_eq!(ids, want);
     b.refuses(1, &["ps", "--pod", "nosuch"], &["no pod \"nosuch\""]);
     b.refuses(1, &["ps", "--cri", "/nonexistent/cri.sock"], &["/nonexistent/cri.sock", "--cri"]);
+    // A runtime that goes while it is written to is told of: a signal would end these without a word.
+    for command in ["ps", "stats"] {
+        let socket = b.path("gone.sock");
+        let gone = testkit::faulty::deaf(&socket, 1);
+        b.refuses(1, &[command, "--cri", socket.to_str().unwrap()], &[]);
+        gone.join().unwrap();
+    }
     b.says(&["rm", "mine"]);
     b.remove_pod(&pod);
 }

@@ -8,7 +8,8 @@ use cpi::contract::Error;
 use serde_json::{Value, json};
 
 use super::super::super::UNINITIALIZED;
-use super::super::super::tests::stand::{Server, Told};
+use super::super::super::tests::stand::{Server, Told, was_told};
+use super::super::super::trouble::OfNodes;
 use super::super::{Controller, Written};
 
 fn new() -> Value {
@@ -21,7 +22,9 @@ fn is_tainted(node: &Value) -> bool {
 }
 
 async fn controller(server: &Server) -> Controller {
-    Controller::new(server.context().await, Arc::<Written>::default())
+    let context = server.context().await;
+    let failing = OfNodes::start(&context).await.sync;
+    Controller::new(context, Arc::<Written>::default(), failing)
 }
 
 /// What was told, once that is so much: events come after the rest.
@@ -81,6 +84,28 @@ async fn a_node_whose_addresses_cannot_be_asked_for_is_told_once() {
     }
     it.events.told().await;
     assert_eq!(server.state().told, ["SyncNodeFailed", "SyncNodeFailed", "Synced"]);
+}
+
+/// Ours: the process before has told that it fails; this one tells that it does still to nobody, and that it is over.
+#[tokio::test]
+async fn what_the_process_before_has_told_of_a_node_is_known() {
+    let server = Server::with([json!({"metadata": {"name": "node0"}})]);
+    server.state().events.push(was_told(
+        "node0",
+        "SyncNodeFailed",
+        "cannot ask for the addresses of node node0: denied",
+    ));
+    let it = controller(&server).await;
+    let node = it.context.nodes.get(&client::cache::Name::global("node0")).unwrap();
+    let failing = Told { metadata: Err(Error::Failed("denied".into())), ..Told::default() };
+    it.keep_addresses_of(&failing, &node).await;
+    it.events.told().await;
+    assert_eq!(server.state().told, [""; 0]);
+    for _ in 0..2 {
+        it.keep_addresses_of(&Told::default(), &node).await;
+    }
+    it.events.told().await;
+    assert_eq!(server.state().told, ["Synced"]);
 }
 
 /// Ours: that a node is initialized is told once, also where it failed before, and only when all of it is.

@@ -1,31 +1,30 @@
 //! What fails is told where people look: as events of the objects that wait for it, and where none does, of the cluster's own
-//! namespace. Each failure is told once, and once that it is over; not at each time that it is tried again.
+//! namespace.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod failing;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::cache::Cache;
-use client::events::{EventType, Events, cut};
+use client::events::{Events, cut};
 use cpi::contract::{CloudProvider, Node, Service};
 use k8s_openapi::api::core::v1::{Event, ObjectReference};
-use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, ListParams};
 use kube::{Client, Resource as _};
 use tokio::time::Instant;
 
-use super::{Context, UNINITIALIZED, service, taints};
+use super::{Context, UNINITIALIZED, lifecycle, node, service, taints};
+pub(super) use failing::Failing;
+use failing::{Known, Unlisted, list};
 
 /// What is nobody else's is told of this namespace.
 const HOME: &str = "kube-system";
 /// Who tells of it.
 const CONTROLLER: &str = "cloud-controller-manager";
-/// Events of what is in no namespace are here.
-const NAMESPACE: &str = "default";
 /// Reasons of events of nodes whose instances cannot be asked about, and of those that could be again.
-pub(super) const NODE: [&str; 2] = ["SyncNodeFailed", "Synced"];
+const NODE: [&str; 2] = ["SyncNodeFailed", "Synced"];
 /// The same of nodes that are not ready, and of which it is asked whether their instances are there.
-pub(super) const CHECK: [&str; 2] = ["InstanceCheckFailed", "InstanceChecked"];
+const CHECK: [&str; 2] = ["InstanceCheckFailed", "InstanceChecked"];
 /// The provider cannot be reached, does not initialize, or cannot be used; it is ready.
 const PROVIDER: [&str; 2] = ["CloudProviderFailed", "CloudProviderReady"];
 /// What it goes by, its file, cannot be used as it is; it is in use.
@@ -34,88 +33,10 @@ const CONFIG: [&str; 2] = ["CloudConfigFailed", "CloudConfigTaken"];
 const ROUTES: [&str; 2] = ["SyncRoutesFailed", "SyncedRoutes"];
 /// Who has come to wait is told this long afterwards at most.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many failures of an object are known: of a few that take turns each is told once.
-const KNOWN: usize = 4;
 /// How often it is looked for what other processes have told.
 const LEARN: Duration = Duration::from_secs(300);
 /// How long the server is waited for, to tell or to be told.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-
-/// Failures of objects in one respect.
-#[derive(Debug)]
-pub(super) struct Failing {
-    events: Events,
-    /// Of the failure, and of its end.
-    reasons: [&'static str; 2],
-    /// What was told of objects that fail, the last at the end, by their uids, or where they have none, their names.
-    told: Mutex<BTreeMap<String, Vec<String>>>,
-    /// As many of them are known.
-    most: usize,
-}
-
-fn key(of: &ObjectReference) -> String {
-    of.uid.clone().or_else(|| of.name.clone()).unwrap_or_default()
-}
-
-/// What of a text tells failures apart: its words without those that have digits. Times, ages and ids of requests are others each time.
-fn gist(text: &str) -> String {
-    let words = text.split(|c: char| !c.is_alphanumeric() && c != '-');
-    let is_lasting = |word: &&str| !word.is_empty() && !word.contains(|c: char| c.is_ascii_digit());
-    words.filter(is_lasting).collect::<Vec<_>>().join(" ")
-}
-
-/// Whether something is not among what is known, where it is from now on; of that only so much is kept.
-fn is_news(known: &mut Vec<String>, what: String, most: usize) -> bool {
-    if known.contains(&what) {
-        return false;
-    }
-    known.push(what);
-    known.drain(..known.len().saturating_sub(most));
-    true
-}
-
-impl Failing {
-    pub(super) fn new(events: Events, reasons: [&'static str; 2]) -> Self {
-        Self { events, reasons, told: Mutex::default(), most: KNOWN }
-    }
-
-    fn told(&self) -> MutexGuard<'_, BTreeMap<String, Vec<String>>> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An object fails: it is told of that, unless it was. Whether it is now.
-    pub(super) async fn fails(&self, of: &ObjectReference, text: &str) -> bool {
-        self.fails_as(of, gist(text), text).await
-    }
-
-    /// The same, of a failure that is another where `what` is.
-    async fn fails_as(&self, of: &ObjectReference, what: String, text: &str) -> bool {
-        if !is_news(self.told().entry(key(of)).or_default(), what, self.most) {
-            return false;
-        }
-        let [reason, _] = self.reasons;
-        self.events.tell(of, EventType::Warning, reason, reason, text.into()).await;
-        true
-    }
-
-    /// An object does not fail: it is told of that, if it failed.
-    pub(super) async fn works(&self, of: &ObjectReference, text: &str) {
-        if self.told().remove(&key(of)).is_some() {
-            let [_, reason] = self.reasons;
-            self.events.tell(of, EventType::Normal, reason, reason, text.into()).await;
-        }
-    }
-
-    /// Forgets an object that is gone, or that somebody else has told of.
-    pub(super) fn forget(&self, of: &ObjectReference) {
-        self.told().remove(&key(of));
-    }
-
-    /// Forgets all that are not there any more.
-    pub(super) fn keep(&self, is_there: impl Fn(&str) -> bool) {
-        self.told().retain(|uid, _| is_there(uid));
-    }
-}
 
 /// Failures of the provider, which no object has.
 #[derive(Debug)]
@@ -139,31 +60,23 @@ impl Trouble {
         };
         let of = |reasons| Failing::new(events.clone(), reasons);
         // Of a file it is told what is wrong now, also where that was so before something else was.
-        let config = Failing { most: 1, ..of(CONFIG) };
+        let config = Failing::exact(events.clone(), CONFIG);
         let it = Self { home, provider: of(PROVIDER), config, routes: of(ROUTES) };
         let all = [&it.provider, &it.config, &it.routes];
-        if !it.learn(client, &all).await {
+        match it.events(client).await {
+            Ok(events) => all.iter().for_each(|failing| failing.learn(&events)),
             // Whoever may not list them is told again after a start: what fails, and also that nothing does, as the process before may
             // have told otherwise.
-            for failing in all {
-                failing.told().insert(key(&it.home), Vec::new());
-            }
+            Err(Unlisted::Forbidden) => all.iter().for_each(|failing| failing.doubt(&it.home)),
+            // What was told is forgotten by the server within the hour; what never failed is not told to be over.
+            Err(Unlisted::Unanswered) => {}
         }
         it
     }
 
-    /// Takes for told what others have told that fails, as the server has it. Whether it says that.
-    async fn learn(&self, client: &Client, of: &[&Failing]) -> bool {
-        let api: Api<Event> = Api::namespaced(client.clone(), NAMESPACE);
-        let its = format!("involvedObject.kind=Namespace,involvedObject.name={HOME}");
-        let list = ListParams::default().fields(&its);
-        let Ok(Ok(all)) = tokio::time::timeout(LAST_WORDS, api.list(&list)).await else { return false };
-        for failing in of {
-            let Some(text) = last(&all.items, failing.reasons) else { continue };
-            let what = if failing.reasons == CONFIG { text.to_owned() } else { gist(text) };
-            failing.told().entry(key(&self.home)).or_insert_with(|| vec![what]);
-        }
-        true
+    /// What others have told, as the server has it.
+    async fn events(&self, client: &Client) -> Result<Vec<Event>, Unlisted> {
+        list(client, &format!("involvedObject.kind=Namespace,involvedObject.name={HOME}")).await
     }
 
     /// The provider is not there, or not ready.
@@ -175,10 +88,10 @@ impl Trouble {
         self.provider.works(&self.home, &format!("Cloud provider {name} is ready")).await;
     }
 
-    /// Tells what is wrong with what the provider goes by. Each number in it matters: people change them.
+    /// Tells what is wrong with what the provider goes by.
     pub(super) async fn config(&self, provider: &str, trouble: Option<String>) {
         match trouble.map(cut) {
-            Some(text) => drop(self.config.fails_as(&self.home, text.clone(), &text).await),
+            Some(text) => drop(self.config.fails(&self.home, &text).await),
             None => {
                 let text = format!("What cloud provider {provider} goes by is in use as it is");
                 self.config.works(&self.home, &text).await;
@@ -194,25 +107,37 @@ impl Trouble {
         }
     }
 
+    /// Nobody wants routes. Whoever kept them before may have told that they fail.
+    pub(super) async fn no_routes(&self) {
+        self.routes.works(&self.home, "No routes are kept").await;
+    }
+
     /// Waits until all is told.
     pub(super) async fn told(&self) {
-        let _late = tokio::time::timeout(LAST_WORDS, self.provider.events.told()).await;
+        let _late = tokio::time::timeout(LAST_WORDS, self.provider.events().told()).await;
     }
 }
 
-/// When an event was last seen.
-fn time(event: &Event) -> Option<Timestamp> {
-    let series =
-        event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
-    let once = event.event_time.as_ref().map(|time| time.0);
-    series.or(once).or_else(|| event.last_timestamp.as_ref().map(|time| time.0))
+/// Failures of nodes.
+#[derive(Debug)]
+pub(super) struct OfNodes {
+    /// Their instances cannot be asked about, or what is known of them cannot be written.
+    pub(super) sync: Arc<Failing>,
+    /// Those that are not ready cannot be looked after.
+    pub(super) check: Arc<Failing>,
 }
 
-/// What was told at last, if that was that something fails.
-fn last<'a>(events: &'a [Event], reasons: [&str; 2]) -> Option<&'a str> {
-    let is_of_it = |event: &&Event| event.reason.as_deref().is_some_and(|reason| reasons.contains(&reason));
-    let last = events.iter().filter(is_of_it).max_by_key(|event| time(event))?;
-    (last.reason.as_deref() == Some(reasons[0])).then(|| last.message.as_deref().unwrap_or_default())
+impl OfNodes {
+    /// With what the process before has told, as long as the server keeps that, and this process may list it: so it is told once, and
+    /// by whoever sees it, that it is over.
+    pub(super) async fn start(context: &Context) -> Self {
+        let of = |component, reasons| Arc::new(Failing::new(context.events(component), reasons));
+        let (sync, check) = (of(node::COMPONENT, NODE), of(lifecycle::COMPONENT, CHECK));
+        if let Ok(events) = list(&context.client, "involvedObject.kind=Node").await {
+            [&sync, &check].iter().for_each(|failing| failing.learn(&events));
+        }
+        Self { sync, check }
+    }
 }
 
 /// Tells that the provider's configuration, or the provider, cannot be used, before a process ends for that: as an event, unless it is
@@ -232,7 +157,9 @@ pub(super) async fn follow(context: &Context, provider: &dyn CloudProvider, trou
     let mut learned = Instant::now();
     loop {
         if learned.elapsed() >= LEARN {
-            trouble.learn(&context.client, &[&trouble.config]).await;
+            if let Ok(events) = trouble.events(&context.client).await {
+                trouble.config.learn(&events);
+            }
             learned = Instant::now();
         }
         trouble.config(provider.name(), provider.trouble()).await;
@@ -245,13 +172,18 @@ pub(super) struct Waiting<'a> {
     context: &'a Context,
     trouble: &'a Trouble,
     services: &'a Cache<Service>,
-    nodes: Failing,
+    nodes: &'a Failing,
     balancers: Failing,
 }
 
 impl<'a> Waiting<'a> {
-    pub(super) fn new(context: &'a Context, trouble: &'a Trouble, services: &'a Cache<Service>) -> Self {
-        let nodes = Failing::new(context.events(super::node::COMPONENT), NODE);
+    /// `nodes` are failures of nodes' instances.
+    pub(super) fn new(
+        context: &'a Context,
+        trouble: &'a Trouble,
+        services: &'a Cache<Service>,
+        nodes: &'a Failing,
+    ) -> Self {
         let failed = [service::FAILED, "EnsuredLoadBalancer"];
         let balancers = Failing::new(context.events(service::COMPONENT), failed);
         Self { context, trouble, services, nodes, balancers }
@@ -265,7 +197,7 @@ impl<'a> Waiting<'a> {
         (first, longest): (Duration, Duration),
         mut attempt: impl AsyncFnMut() -> Result<T, String>,
     ) -> T {
-        let (mut wait, mut said) = (first, Vec::new());
+        let (mut wait, mut said) = (first, Known::default());
         loop {
             let why = match attempt().await {
                 Ok(done) => return done,
@@ -273,7 +205,7 @@ impl<'a> Waiting<'a> {
             };
             self.trouble.provider_fails(&why).await;
             // The words of each process say why it waits, whatever those before it have told the cluster.
-            if is_news(&mut said, gist(&why), KNOWN) {
+            if said.is_news(&why) {
                 eprintln!("sextant control: warning: {why}; it is tried again");
             }
             let again = Instant::now() + wait;
@@ -316,52 +248,12 @@ mod tests {
     use super::super::tests::stand::{Server, Told};
     use super::*;
 
-    fn event(reason: &str, second: u32, text: &str) -> Event {
+    /// What was told of the cluster's own namespace.
+    pub(super) fn event(reason: &str, second: u32, text: &str) -> Event {
         let at = format!("2026-01-01T00:00:{second:02}.000000Z");
-        let whole = json!({"metadata": {"name": "e"}, "involvedObject": {}, "reason": reason, "message": text, "eventTime": at});
+        let of = json!({"kind": "Namespace", "name": HOME});
+        let whole = json!({"metadata": {"name": "e"}, "involvedObject": of, "reason": reason, "message": text, "eventTime": at});
         serde_json::from_value(whole).unwrap()
-    }
-
-    #[test]
-    fn what_was_told_at_last_is_what_fails_still() {
-        let [failed, well] = PROVIDER;
-        let mut all = vec![event(failed, 2, "two"), event(failed, 1, "one"), event(CONFIG[0], 3, "file")];
-        assert_eq!(last(&all, PROVIDER), Some("two"));
-        assert_eq!((last(&all, CONFIG), last(&all, ROUTES)), (Some("file"), None));
-        all.push(event(well, 4, "ready"));
-        assert_eq!(last(&all, PROVIDER), None);
-        // It was said again since.
-        let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:05.000000Z"});
-        all[0].series = Some(serde_json::from_value(series).unwrap());
-        assert_eq!(last(&all, PROVIDER), Some("two"));
-    }
-
-    #[test]
-    fn failures_are_told_apart_by_more_than_their_numbers() {
-        assert_eq!(gist("expired at 10:01:02, 3 s ago"), gist("expired at 11:02:03, 45 s ago"));
-        assert_ne!(gist("AuthFailure"), gist("UnauthorizedOperation"));
-        let [one, other] = ["6f8dabc1-3c2e-4b3a-9f00-aa12bb34cc56", "b0c9e7fe-17d4-4c1e-8d55-ffeeddccbbaa"]
-            .map(|id| format!("denied (request id: {id}): see https://x.example/{id}?at=1"));
-        assert_eq!(gist(&one), gist(&other));
-        assert_eq!(gist(&one), "denied request id see https x example at");
-    }
-
-    #[tokio::test]
-    async fn failures_that_take_turns_are_told_once_each() {
-        let server = Server::default();
-        let events = server.context().await.events("test");
-        let (failing, of) = (Failing::new(events, NODE), ObjectReference::default());
-        let mut told = Vec::new();
-        for text in ["a 1", "b", "a 2", "b 3", "c", "d", "b 4", "e"] {
-            told.push(failing.fails(&of, text).await);
-        }
-        assert_eq!(told, [true, true, false, false, true, true, false, true]);
-        // Of so many the first is forgotten, and all are once it is over.
-        assert!(failing.fails(&of, "a").await);
-        failing.works(&of, "well").await;
-        assert!(failing.fails(&of, "a").await);
-        failing.events.told().await;
-        assert_eq!(server.state().told.iter().filter(|one| *one == NODE[1]).count(), 1);
     }
 
     /// Another replica could not be started; this one works, and is not started again.
@@ -374,7 +266,7 @@ mod tests {
         let script = async {
             tokio::time::sleep(context.setup.node_monitor * 2).await;
             let mut failed = serde_json::to_value(event(CONFIG[0], 1, "no such file")).unwrap();
-            failed["metadata"]["namespace"] = json!(NAMESPACE);
+            failed["metadata"]["namespace"] = json!(failing::NAMESPACE);
             server.state().events.push(failed);
             tokio::time::sleep(LEARN + context.setup.node_monitor).await;
             trouble.told().await;
@@ -386,12 +278,13 @@ mod tests {
         assert_eq!(server.state().told, [CONFIG[1]]);
     }
 
-    /// What the process before has told stands there else.
+    /// What the process before has told stands there else. Of a server that is in trouble nothing is known, and nothing told.
     #[tokio::test]
     async fn who_may_not_list_events_is_told_that_nothing_fails() {
-        for (may, told) in [(true, &[][..]), (false, &[PROVIDER[1], CONFIG[1], ROUTES[1]][..])] {
+        let all = [PROVIDER[1], CONFIG[1], ROUTES[1]];
+        for (refuses, told) in [(None, &[][..]), (Some(403), &all[..]), (Some(503), &[][..])] {
             let server = Server::default();
-            server.state().hides_events = !may;
+            server.state().refuses_events = refuses;
             let context = server.context().await;
             let trouble = Trouble::start(&context.client, "host").await;
             for _ in 0..2 {
@@ -400,7 +293,7 @@ mod tests {
                 trouble.routes(&Ok(())).await;
             }
             trouble.told().await;
-            assert_eq!(server.state().told, told, "{may}");
+            assert_eq!(server.state().told, told, "{refuses:?}");
         }
     }
 }

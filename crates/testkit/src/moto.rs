@@ -1,17 +1,73 @@
-//! moto, which is EC2 and Elastic Load Balancing in memory, with a VPC in it. Tests of `sextant control` use it, too.
-#![allow(dead_code, reason = "each test uses some of it")]
+//! moto, which is EC2 and Elastic Load Balancing in memory, with a VPC in it.
+#![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
 
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::program::{shown, tail};
+use crate::{Error, Result};
 
 /// The tag that all of the cluster's things have.
-pub(crate) const MARK: &str = "kubernetes.io/cluster/shop";
+pub const MARK: &str = "kubernetes.io/cluster/shop";
 
-/// A VPC with a subnet and the nodes' security group.
-pub(crate) struct Server {
-    pub(crate) moto: SocketAddr,
-    pub(crate) vpc: String,
-    pub(crate) subnet: String,
+/// How long it may take to start.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Its program, which ends with this.
+#[derive(Debug)]
+pub struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it from the folder that it was installed into; where it listens, on loopback of the caller's network. What it says is in the
+/// file `words`.
+///
+/// # Errors
+/// It does not start.
+pub fn start(libraries: &Path, words: &Path) -> Result<(Program, SocketAddr)> {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let address = free.map_err(|e| Error::refuse("find", "a free port of loopback", e.to_string()))?;
+    let file = File::create(words).map_err(|e| Error::access("create", words, e))?;
+    let mut python = Command::new("python3");
+    let port = address.port().to_string();
+    python.args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port]);
+    python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    let command = shown(&python);
+    let failed = |source| Error::Start { command: command.clone(), source };
+    let mut program = Program(python.spawn().map_err(failed)?);
+    let said = || tail(&String::from_utf8_lossy(&fs::read(words).unwrap_or_default()), 30);
+    let began = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = program.0.try_wait().map_err(failed)? {
+            return Err(Error::Fail { command, status: status.to_string(), output: said() });
+        }
+        if began.elapsed() > PATIENCE {
+            let what = format!("a start of moto at {address}");
+            return Err(Error::Wait { what, limit: PATIENCE, output: said() });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok((program, address))
+}
+
+/// A VPC with a subnet and the nodes' security group. What it is asked for must be there: else it panics.
+#[derive(Debug)]
+pub struct Server {
+    /// Where moto listens.
+    pub moto: SocketAddr,
+    /// The VPC's id.
+    pub vpc: String,
+    /// The subnet's id.
+    pub subnet: String,
     group: String,
 }
 
@@ -39,14 +95,16 @@ fn is_good(answer: &str) -> bool {
 }
 
 /// The texts of all elements of this name.
-pub(crate) fn all(xml: &str, name: &str) -> Vec<String> {
+#[must_use]
+pub fn all(xml: &str, name: &str) -> Vec<String> {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     xml.split(&open).skip(1).filter_map(|rest| Some(rest.split(&close).next()?.to_owned())).collect()
 }
 
 impl Server {
     /// In a server that has nothing else then.
-    pub(crate) fn furnish(moto: SocketAddr) -> Self {
+    #[must_use]
+    pub fn furnish(moto: SocketAddr) -> Self {
         post(moto, "ec2", "/moto-api/reset", "");
         let mut it = Self { moto, vpc: String::new(), subnet: String::new(), group: String::new() };
         it.vpc = it.made("Action=CreateVpc&CidrBlock=10.0.0.0/16", "vpcId");
@@ -68,17 +126,19 @@ impl Server {
         it
     }
 
-    /// A call to moto itself.
-    pub(crate) fn ec2(&self, form: &str) -> String {
+    /// A call to moto itself, of EC2; the answer's text.
+    pub fn ec2(&self, form: &str) -> String {
         Self::good(form, post(self.moto, "ec2", "/", &format!("{form}&Version=2016-11-15")))
     }
 
-    pub(crate) fn elb(&self, form: &str) -> String {
+    /// The same of Elastic Load Balancing.
+    pub fn elb(&self, form: &str) -> String {
         Self::good(form, self.post_elb(form))
     }
 
     /// The same while others delete what is asked about: the answer, if it is one.
-    pub(crate) fn ask_elb(&self, form: &str) -> Option<String> {
+    #[must_use]
+    pub fn ask_elb(&self, form: &str) -> Option<String> {
         Some(self.post_elb(form)).filter(|answer| is_good(answer))
     }
 
@@ -91,17 +151,18 @@ impl Server {
         answer
     }
 
-    pub(crate) fn made(&self, form: &str, name: &str) -> String {
+    /// A call of EC2 that makes something; the first text of this name in its answer: the id.
+    pub fn made(&self, form: &str, name: &str) -> String {
         all(&self.ec2(form), name).remove(0)
     }
 
     /// So many instances that run, each with its private DNS name.
-    pub(crate) fn run(&self, count: usize) -> Vec<(String, String)> {
+    pub fn run(&self, count: usize) -> Vec<(String, String)> {
         self.run_in(count, &self.group)
     }
 
     /// The same in a security group.
-    pub(crate) fn run_in(&self, count: usize, group: &str) -> Vec<(String, String)> {
+    pub fn run_in(&self, count: usize, group: &str) -> Vec<(String, String)> {
         let image = all(&self.ec2("Action=DescribeImages&Owner.1=amazon"), "imageId").remove(0);
         let tags = format!(
             "TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={MARK}&TagSpecification.1.Tag.1.Value=owned"
@@ -117,20 +178,26 @@ impl Server {
         all(&self.ec2(&format!("Action=DescribeInstances&InstanceId.1={id}")), "privateDnsName").remove(0)
     }
 
-    pub(crate) fn terminate(&self, id: &str) {
+    /// Ends an instance.
+    pub fn terminate(&self, id: &str) {
         self.ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));
     }
 
-    pub(crate) fn balancers(&self) -> Vec<String> {
+    /// Names of all load balancers.
+    #[must_use]
+    pub fn balancers(&self) -> Vec<String> {
         all(&self.elb("Action=DescribeLoadBalancers"), "LoadBalancerName")
     }
 
-    pub(crate) fn groups(&self) -> Vec<String> {
+    /// Names of all target groups.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
         all(&self.elb("Action=DescribeTargetGroups"), "TargetGroupName")
     }
 
     /// Ports of the only load balancer.
-    pub(crate) fn listeners(&self) -> Vec<String> {
+    #[must_use]
+    pub fn listeners(&self) -> Vec<String> {
         let arn = all(&self.elb("Action=DescribeLoadBalancers"), "LoadBalancerArn").remove(0);
         let told = self.elb(&format!("Action=DescribeListeners&LoadBalancerArn={arn}"));
         let mut ports = all(&told, "Port");
@@ -139,12 +206,14 @@ impl Server {
     }
 
     /// What each target group leads to.
-    pub(crate) fn targets(&self) -> Vec<String> {
+    #[must_use]
+    pub fn targets(&self) -> Vec<String> {
         self.ask_targets().expect("a target group that is listed is there")
     }
 
     /// The same while others delete target groups: `None` where one that was listed is not there any more.
-    pub(crate) fn ask_targets(&self) -> Option<Vec<String>> {
+    #[must_use]
+    pub fn ask_targets(&self) -> Option<Vec<String>> {
         let arns = all(&self.ask_elb("Action=DescribeTargetGroups")?, "TargetGroupArn");
         let mut all_: Vec<String> = Vec::new();
         for arn in arns {
@@ -158,7 +227,8 @@ impl Server {
     }
 
     /// Ports of all load balancers, each as often as there is a listener at it; `None` where one that was listed is not there any more.
-    pub(crate) fn ask_ports(&self) -> Option<Vec<String>> {
+    #[must_use]
+    pub fn ask_ports(&self) -> Option<Vec<String>> {
         let mut ports: Vec<String> = Vec::new();
         for arn in all(&self.ask_elb("Action=DescribeLoadBalancers")?, "LoadBalancerArn") {
             ports.extend(all(
@@ -171,7 +241,8 @@ impl Server {
     }
 
     /// Rules that bear a load balancer's mark: ports and what they are for.
-    pub(crate) fn rules(&self) -> Vec<String> {
+    #[must_use]
+    pub fn rules(&self) -> Vec<String> {
         let told = self.ec2(&format!(
             "Action=DescribeSecurityGroups&Filter.1.Name=vpc-id&Filter.1.Value.1={}",
             self.vpc
@@ -197,7 +268,7 @@ impl Server {
     }
 
     /// Whether a load balancer has left nothing.
-    pub(crate) fn has_nothing(&self) {
+    pub fn has_nothing(&self) {
         assert_eq!(self.balancers(), [""; 0]);
         assert_eq!(self.groups(), [""; 0]);
         assert_eq!(self.rules(), [""; 0]);
