@@ -189,6 +189,7 @@ impl Proxy {
         let now = self.reactor.now();
         let count = tables.endpoints.len().max(balancers.len());
         balancers.resize_with(count, || Rc::new(Balancer::new(self.settings.ejection)));
+        let mut gone = false;
         for (number, balancer) in balancers.iter().enumerate() {
             let same = match (before.endpoints.get(number), tables.endpoints.get(number)) {
                 (Some(Some(one)), Some(Some(other))) => Arc::ptr_eq(one, other),
@@ -204,9 +205,13 @@ impl Proxy {
                 self.pool.begin(SocketAddr::new(endpoint.address, endpoint.port));
             }
             for endpoint in before.endpoints(Service(number)) {
-                self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
+                gone |= self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
             }
             balancer.set(endpoints, now);
+        }
+        if gone {
+            // Clients of HTTP/2 have connections of their own to it, which they end.
+            self.reactor.wake_all();
         }
     }
 

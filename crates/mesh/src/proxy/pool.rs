@@ -44,8 +44,7 @@ impl Pool {
     }
 
     pub(super) fn put(&self, address: SocketAddr, socket: Socket, now: Instant) {
-        if self.count.get() >= self.in_all || !self.live.borrow().contains_key(&address) || !socket.is_quiet()
-        {
+        if self.count.get() >= self.in_all || !self.has(address) || !socket.is_quiet() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
@@ -77,23 +76,29 @@ impl Pool {
         self.count.replace(0)
     }
 
-    /// A port of a Service has this endpoint no more.
-    pub(super) fn end(&self, address: SocketAddr) {
+    /// A port of a Service has this endpoint no more. Gives whether none has it now.
+    pub(super) fn end(&self, address: SocketAddr) -> bool {
         let mut live = self.live.borrow_mut();
-        let Some(ports) = live.get_mut(&address) else { return };
+        let Some(ports) = live.get_mut(&address) else { return false };
         *ports -= 1;
         if *ports > 0 {
-            return;
+            return false;
         }
         live.remove(&address);
         if let Some(list) = self.idle.borrow_mut().remove(&address) {
             self.count.set(self.count.get() - list.len());
         }
+        true
     }
 
     /// A port of a Service has this endpoint.
     pub(super) fn begin(&self, address: SocketAddr) {
         *self.live.borrow_mut().entry(address).or_default() += 1;
+    }
+
+    /// Whether a port of a Service has this endpoint.
+    pub(super) fn has(&self, address: SocketAddr) -> bool {
+        self.live.borrow().contains_key(&address)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -133,15 +138,15 @@ mod tests {
         pool.begin(address(1));
         pool.begin(address(1));
         let _two = fill(&pool, &reactor, 1, 2);
-        pool.end(address(1));
+        assert!(!pool.end(address(1)) && pool.has(address(1)));
         assert_eq!(pool.len(), 2);
         let _third = fill(&pool, &reactor, 1, 1);
         assert_eq!(pool.len(), 3);
-        pool.end(address(1));
+        assert!(pool.end(address(1)) && !pool.has(address(1)));
         let _none = fill(&pool, &reactor, 1, 1);
         assert_eq!((pool.len(), pool.live.borrow().len()), (0, 0));
         // More ends than beginnings change nothing.
-        pool.end(address(1));
+        assert!(!pool.end(address(1)));
         pool.begin(address(1));
         let _one = fill(&pool, &reactor, 1, 1);
         assert!(pool.take(address(1), reactor.now()).is_some());

@@ -10,7 +10,7 @@ use smi::contract::http::{HeaderEdit, Redirect};
 use smi::model::*;
 
 use crate::backend::{Backend, nobody};
-use crate::harness::Harness;
+use crate::harness::{Harness, PATIENCE};
 use crate::http2_peer::{Headers, Peer, answering, headers, saying, value};
 use crate::models::*;
 
@@ -195,6 +195,7 @@ fn another_endpoint_is_asked_where_there_is_no_connection() {
     let mut client = Peer::client(mesh.connect());
     let stream = client.ask(&CALL, Some(b"m"), &[]);
     assert_eq!(client.answer(stream).get("grpc-status"), Some("14"));
+    assert_eq!(mesh.end().retried, 0, "there is no other");
 }
 
 #[test]
@@ -384,16 +385,18 @@ fn who_asks_and_does_not_take_answers_is_not_heard_for_ever() {
 
 #[test]
 fn a_drained_proxy_ends_connections_after_their_requests() {
-    let (go, gone) = channel::<()>();
-    let gone = Mutex::new(gone);
+    let ((tell, asked), (go, gone)) = (channel(), channel::<()>());
+    let both = Mutex::new((tell, gone));
     let web = answering(move |_| {
-        gone.lock().unwrap().recv().unwrap();
+        let both = both.lock().unwrap();
+        both.0.send(()).unwrap();
+        both.1.recv().unwrap();
         (headers(&[(":status", "200")]), b"done".to_vec(), Headers::new())
     });
     let mesh = Harness::new(of_one(to_web(), &[web.address]));
     let (mut busy, mut idle) = (Peer::client(mesh.connect()), Peer::client(mesh.connect()));
     let stream = busy.get("/");
-    crate::harness::until("the request is there", || web.connections() == 1);
+    asked.recv_timeout(PATIENCE).unwrap();
     // The settings are there, so the proxy knows that it is HTTP/2.
     idle.hear();
     mesh.drain();

@@ -10,5 +10,6 @@ mod bodies;
 mod connections;
 mod endpoints;
 mod http2;
+mod http2_changes;
 mod leaving;
 mod routes;

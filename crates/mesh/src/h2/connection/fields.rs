@@ -19,7 +19,10 @@ impl Connection {
             .map_err(|_| Broken::new(Code::COMPRESSION_ERROR, "a block of headers cannot be decompressed"))?;
         if let Some(found) = self.streams.get(&stream) {
             return match found.receiving {
-                _ if found.reset => Ok(None),
+                _ if found.reset => {
+                    self.patience.others.spend(now)?;
+                    Ok(None)
+                }
                 Half::Head => self.response_came(now, stream, fits, end),
                 Half::Body => self.trailers_came(now, stream, fits, end),
                 Half::Done => {
@@ -32,18 +35,26 @@ impl Connection {
                 let why = "HEADERS of a stream that its sender may not open";
                 return Err(Broken::new(Code::PROTOCOL_ERROR, why));
             }
-            return self.closed(stream).map(|()| None);
+            return self.too_late(now, stream);
         }
         if stream <= self.theirs {
-            return self.closed(stream).map(|()| None);
+            return self.too_late(now, stream);
         }
         self.theirs = stream;
         self.request_came(now, stream, fits, end)
     }
 
+    /// A block of a stream that has ended. It was read for nobody, which costs more than any other frame does.
+    fn too_late<'a>(&mut self, now: Instant, stream: u32) -> Came<'a> {
+        self.closed(stream)?;
+        self.patience.others.spend(now)?;
+        Ok(None)
+    }
+
     fn request_came<'a>(&mut self, now: Instant, stream: u32, fits: bool, end: bool) -> Came<'a> {
         if self.leaving.is_some_and(|last| stream > last) {
             self.remember(stream);
+            self.patience.others.spend(now)?;
             return Ok(None);
         }
         // Those that are over and not released are work that still goes on.

@@ -205,6 +205,33 @@ fn resets_of_what_has_ended_cve_2019_9514() {
 }
 
 #[test]
+fn what_was_on_its_way_for_streams_that_were_refused_is_let_pass() {
+    let (mut server, now) = server();
+    let refused = 3 * REMEMBERED as u32;
+    for n in 0..server.limits.streams + refused {
+        let mut bytes = Vec::new();
+        write::headers(&mut bytes, 2 * n + 3, &HEAD, false, PAYLOAD);
+        feed(&mut server, now, &bytes).unwrap();
+    }
+    // Of the first that was refused as of the last: a body, and what stands behind it.
+    let first = 2 * server.limits.streams + 1;
+    for stream in [first, first + 2 * refused - 2] {
+        let mut bytes = Vec::new();
+        write::data(&mut bytes, stream, b"a body", false);
+        write::headers(&mut bytes, stream, &[], true, PAYLOAD);
+        write::window(&mut bytes, stream, 1);
+        assert_eq!(feed(&mut server, now, &bytes), Ok(vec![]));
+    }
+    assert_eq!(server.owed, 12);
+    // Not for ever.
+    let mut bytes = Vec::new();
+    write::headers(&mut bytes, first, &HEAD, true, PAYLOAD);
+    let count = (0..3000).take_while(|_| feed(&mut server, now, &bytes).is_ok()).count();
+    assert!((500..3000).contains(&count), "{count}");
+    assert_eq!(server.failed.map(|failed| failed.code), Some(Code::ENHANCE_YOUR_CALM));
+}
+
+#[test]
 fn a_block_without_end_cve_2024_27316() {
     for piece in [0, 1, 100, PAYLOAD] {
         let (mut server, now) = server();

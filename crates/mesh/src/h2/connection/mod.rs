@@ -31,7 +31,7 @@ use budget::Patience;
 pub use send::{Gone, Refused};
 use stream::Stream;
 
-/// So many streams that were reset are remembered: what was sent before the peer knew is let pass.
+/// So many streams that were reset are remembered: what was sent before the peer knew is let pass. Once one may be forgotten nobody can tell.
 const REMEMBERED: usize = 256;
 
 /// Which side this is.
@@ -50,7 +50,8 @@ pub struct Limits {
     pub streams: u32,
     /// What may come of a stream before some is given back, in bytes.
     pub window: u32,
-    /// What may come of all of them, in bytes; at least 65,535.
+    /// What may come of all of them, in bytes; at least 65,535. Where it is less than the windows of all streams together, streams that rest
+    /// keep it from the others.
     pub all: u32,
     /// Headers of a message.
     pub fields: Bounds,
@@ -62,10 +63,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let (streams, window) = (100, 64 << 10);
         Self {
-            streams: 100,
-            window: 64 << 10,
-            all: 1 << 20,
+            streams,
+            window,
+            all: streams * window,
             fields: Bounds { size: 64 << 10, count: 128 },
             block: 64 << 10,
             queue: 64 << 10,
@@ -265,6 +267,12 @@ impl Connection {
     #[must_use]
     pub fn is_leaving(&self) -> bool {
         self.leaving.is_some() || self.left.is_some() || self.failed.is_some()
+    }
+
+    /// Whether it is said which stream is the last: of those that are there each ends, and none comes behind them.
+    #[must_use]
+    pub fn has_left(&self) -> bool {
+        self.left.is_some() || self.failed.is_some() || self.leaving.is_some_and(|last| last <= self.theirs)
     }
 
     /// Whether this side has opened a stream.

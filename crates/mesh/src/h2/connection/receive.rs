@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::stream::{Half, widen};
-use super::{Connection, Event, Failure, Partial, Side};
+use super::{Connection, Event, Failure, Partial, REMEMBERED, Side};
 use crate::h2::Code;
 use crate::h2::frame::{Broken, Frame, PAYLOAD, PREFACE, SettingsFrame, id, read, write};
 
@@ -224,6 +224,10 @@ impl Connection {
         let before = i64::from(self.peer.window);
         let mut smallest = None;
         for (name, value) in settings.iter() {
+            if (self.side, name, value) == (Side::Client, id::PUSH, 1) {
+                let why = "a server that sends SETTINGS_ENABLE_PUSH 1";
+                return Err(Broken::new(Code::PROTOCOL_ERROR, why));
+            }
             self.peer.set(name, value)?;
             if name == id::TABLE {
                 smallest = Some(smallest.unwrap_or(value).min(value));
@@ -247,9 +251,10 @@ impl Connection {
         if self.is_idle(stream) { Err(Broken::new(Code::PROTOCOL_ERROR, why)) } else { Ok(()) }
     }
 
-    /// A frame of a stream that is not there any more: let pass if this side has reset it, since the peer may not have known.
+    /// A frame of a stream that is not there any more: let pass if this side may have reset it, since the peer may not have known.
     pub(super) fn closed(&self, stream: u32) -> Result<(), Broken> {
-        if self.ended.contains(&stream) || self.streams.contains_key(&stream) {
+        let forgets = self.ended.len() >= REMEMBERED;
+        if forgets || self.ended.contains(&stream) || self.streams.contains_key(&stream) {
             return Ok(());
         }
         Err(Broken::new(Code::STREAM_CLOSED, "a frame of a stream that has ended"))

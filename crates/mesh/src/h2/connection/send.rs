@@ -184,7 +184,9 @@ impl Connection {
     /// So many bytes more may come on the connection.
     pub(super) fn give_back(&mut self, count: u32) {
         self.owed += count;
-        if self.owed >= self.limits.all / 2 {
+        // Told as early as a stream's is: what is owed of many that rest would be missing to the one that does not.
+        let enough = (self.limits.all / 2).min(self.limits.window / 2).max(1);
+        if self.owed >= enough {
             write::window(&mut self.out, 0, self.owed);
             self.in_window += i64::from(self.owed);
             self.owed = 0;

@@ -146,7 +146,7 @@ fn no_more_is_sent_than_windows_let() {
     pair.server.consumed(one, 4);
     assert!(pair.server.output().is_empty());
     pair.server.consumed(one, 1);
-    assert_eq!(pair.client_hears(), ["window 1"]);
+    assert_eq!(pair.client_hears(), ["window 1", "window 0"]);
     assert_eq!(pair.client.room(one), 5);
     assert_eq!(pair.client.data(one, &[b'a'; 15], true), Ok(5));
     // More than was there is not given back.
@@ -177,6 +177,33 @@ fn a_stream_that_rests_holds_the_window_of_all_until_it_is_released() {
     assert_eq!(pair.client_hears(), ["reset 1 CANCEL", "window 0"]);
     assert_eq!(pair.client.data(other, b"x", true), Ok(1));
     assert_eq!(pair.client.data(stream, b"x", true), Err(Gone));
+}
+
+#[test]
+fn streams_that_rest_leave_room_for_the_others() {
+    let mut pair = Pair::new(Limits::default());
+    let Limits { streams, window, .. } = pair.server.limits;
+    let body = vec![b'x'; window as usize];
+    // All but one have as much on their way as they may, of which nobody takes anything.
+    for _ in 1..streams {
+        let stream = pair.ask(&POST, false);
+        let mut sent = 0;
+        while let Ok(count @ 1..) = pair.client.data(stream, &body[sent..], false) {
+            sent += count;
+            pair.server_hears();
+        }
+        assert_eq!(sent, body.len());
+    }
+    let last = pair.ask(&POST, false);
+    let mut sent = 0;
+    while sent < 10 * body.len() {
+        let count = pair.client.data(last, &body, false).unwrap();
+        assert!(count > 0, "no more than {sent} bytes pass");
+        sent += count;
+        pair.server_hears();
+        pair.server.consumed(last, count as u32);
+        pair.client_hears();
+    }
 }
 
 #[test]
@@ -267,6 +294,7 @@ fn a_server_leaves_in_two_steps() {
     let mut pair = Pair::new(Limits::default());
     let one = pair.ask(&GET, true);
     pair.server.leave(false);
+    assert!(pair.server.is_leaving() && !pair.server.has_left());
     // This one was on its way.
     let other = pair.client.open(fields(&GET), true).unwrap();
     assert_eq!(pair.server_hears(), ["head 3 :authority=web end"]);
@@ -284,7 +312,15 @@ fn a_server_leaves_in_two_steps() {
     let mut late = Vec::new();
     write::headers(&mut late, 5, &[0x82, 0x86, 0x84], true, PAYLOAD);
     assert_eq!(feed(&mut pair.server, pair.now, &late), Ok(vec![]));
-    assert!(pair.server.output().is_empty() && pair.server.is_leaving());
+    assert!(pair.server.output().is_empty() && pair.server.has_left());
+    // Nor is it read for ever.
+    let read = |n: &u32| {
+        let mut late = Vec::new();
+        write::headers(&mut late, 2 * n + 7, &[0x82, 0x86, 0x84], true, PAYLOAD);
+        feed(&mut pair.server, pair.now, &late).is_ok()
+    };
+    let count = (0..3000).take_while(read).count();
+    assert!((500..2000).contains(&count), "{count}");
 }
 
 #[test]
@@ -474,6 +510,11 @@ fn an_answer_that_is_none_ends_its_stream() {
     client.open(fields(&[(":method", "HEAD"), (":scheme", "http"), (":path", "/")]), true).unwrap();
     let told = feed(&mut client, now, &raw(1, 5, 1, &[0x88, 0x0f, 0x0d, 1, b'7']));
     assert_eq!(told.unwrap(), ["head 1 content-length=7 end"]);
+    // A server sends no pushes to whoever wants none, and does not ask for any.
+    let mut client = Connection::new(Side::Client, Limits::default());
+    assert!(feed(&mut client, now, &raw(4, 0, 0, &[0, 2, 0, 0, 0, 0])).is_ok());
+    let failed = feed(&mut client, now, &raw(4, 0, 0, &[0, 2, 0, 0, 0, 1])).unwrap_err();
+    assert_eq!(failed.code, Code::PROTOCOL_ERROR);
     // A server opens no streams, and answers none that were not asked.
     for stream in [2, 3] {
         let mut client = Connection::new(Side::Client, Limits::default());

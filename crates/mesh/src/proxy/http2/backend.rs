@@ -5,33 +5,19 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::super::Proxy;
 use crate::h2::{Connection, Limits, Side};
-use crate::reactor::{Buffer, Reactor, Socket};
+use crate::reactor::{Buffer, Socket};
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Socket>>>>;
 
 enum Link {
-    /// No longer than until then.
-    Connecting(Connecting, Instant),
+    Connecting(Connecting),
     Open(Socket),
-}
-
-/// What came of a look at one.
-pub(super) enum Heard {
-    /// Nothing.
-    Nothing,
-    /// It is there.
-    Connected,
-    /// Bytes, in its buffer.
-    Bytes,
-    /// There never was a connection.
-    NoConnection(io::Error),
-    /// It has ended.
-    Ended,
 }
 
 pub(super) struct Backend {
@@ -42,56 +28,56 @@ pub(super) struct Backend {
     pub(super) streams: HashMap<u32, u32>,
     /// Since when it has no stream.
     pub(super) idle: Instant,
+    /// It was sent something.
+    pub(super) said: bool,
     link: Link,
 }
 
 impl Backend {
-    pub(super) fn connect(proxy: &Proxy, address: SocketAddr, limits: Limits) -> Self {
-        let reactor = proxy.reactor.clone();
-        let now = reactor.now();
-        let connecting = Box::pin(connect(reactor, address));
-        let link = Link::Connecting(connecting, now + proxy.settings.connect);
-        Self::new(address, link, limits, now)
+    pub(super) fn connect(proxy: &Rc<Proxy>, address: SocketAddr, limits: Limits) -> Self {
+        let reaching = proxy.clone();
+        let connecting = async move {
+            let reached = reaching.reach(address).await;
+            reached.inspect(|socket| socket.set_patience(reaching.settings.stall))
+        };
+        Self::new(address, Link::Connecting(Box::pin(connecting)), limits, proxy.reactor.now())
     }
 
     /// Over a connection that is there.
-    pub(super) fn over(socket: Socket, address: SocketAddr, limits: Limits, now: Instant) -> Self {
-        Self::new(address, Link::Open(socket), limits, now)
+    pub(super) fn over(proxy: &Proxy, socket: Socket, address: SocketAddr, limits: Limits) -> Self {
+        socket.set_patience(proxy.settings.stall);
+        Self::new(address, Link::Open(socket), limits, proxy.reactor.now())
     }
 
     fn new(address: SocketAddr, link: Link, limits: Limits, now: Instant) -> Self {
-        let connection = Connection::new(Side::Client, limits);
-        Self { address, connection, buffer: Buffer::default(), streams: HashMap::new(), idle: now, link }
-    }
-
-    /// Until when it may take to connect.
-    pub(super) fn limit(&self) -> Option<Instant> {
-        match &self.link {
-            Link::Connecting(_, limit) => Some(*limit),
-            Link::Open(_) => None,
+        Self {
+            address,
+            connection: Connection::new(Side::Client, limits),
+            buffer: Buffer::default(),
+            streams: HashMap::new(),
+            idle: now,
+            said: false,
+            link,
         }
     }
 
-    /// Looks what came.
-    pub(super) fn hear(&mut self, now: Instant) -> Heard {
-        match &mut self.link {
-            Link::Connecting(connecting, limit) => {
-                // Futures of the loop go by marks of their sockets: nobody needs a waker.
-                match connecting.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Ok(socket)) => {
-                        self.link = Link::Open(socket);
-                        Heard::Connected
-                    }
-                    Poll::Ready(Err(e)) => Heard::NoConnection(e),
-                    Poll::Pending if now >= *limit => Heard::NoConnection(io::ErrorKind::TimedOut.into()),
-                    Poll::Pending => Heard::Nothing,
-                }
-            }
-            Link::Open(socket) => match socket.poll_read(&mut self.buffer) {
-                Poll::Ready(Ok(1..)) => Heard::Bytes,
-                Poll::Ready(_) => Heard::Ended,
-                Poll::Pending => Heard::Nothing,
-            },
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.link, Link::Open(_))
+    }
+
+    /// Looks whether the connection is there. One that is was there before.
+    pub(super) fn reach(&mut self) -> Poll<io::Result<()>> {
+        let Link::Connecting(connecting) = &mut self.link else { return Poll::Ready(Ok(())) };
+        // Futures of the loop go by marks of their sockets: nobody needs a waker.
+        let reached = connecting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        reached.map_ok(|socket| self.link = Link::Open(socket))
+    }
+
+    /// Reads what came; 0 is the end.
+    pub(super) fn read(&mut self) -> Poll<io::Result<usize>> {
+        match &self.link {
+            Link::Connecting(_) => Poll::Pending,
+            Link::Open(socket) => socket.poll_read(&mut self.buffer),
         }
     }
 
@@ -102,7 +88,11 @@ impl Backend {
         if !self.connection.has_opened() {
             return false;
         }
-        say(socket, &mut self.connection).unwrap_or(false)
+        let before = self.connection.output().len();
+        let _ended = say(socket, &mut self.connection);
+        let some = self.connection.output().len() < before;
+        self.said |= some;
+        some
     }
 
     /// Tells the endpoint that nothing more comes.
@@ -110,10 +100,14 @@ impl Backend {
         self.connection.leave(true);
         self.say();
     }
-}
 
-async fn connect(reactor: Reactor, address: SocketAddr) -> io::Result<Socket> {
-    Socket::connect(&reactor, address).await
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> Option<&Socket> {
+        match &self.link {
+            Link::Connecting(_) => None,
+            Link::Open(socket) => Some(socket),
+        }
+    }
 }
 
 /// Sends what a connection has to send, as far as it goes; whether some was.

@@ -4,34 +4,55 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::super::answer::Answer;
+use super::super::rules::Routing;
+use super::backend::Backend;
 use super::exchange::{Exchange, Flow};
 use super::head::{Way, ask, is_grpc, own};
+use super::late::PARTING;
 use super::{Over, Session};
 use crate::balance::Went;
 use crate::h2::{Code, Event};
 
 impl Session {
-    /// Reads what came of the client; whether something did.
+    /// Takes what the client has sent; whether there was something.
     pub(super) fn hear(&mut self, now: Instant) -> bool {
-        if self.connection.is_full() {
-            // Who does not take answers is not heard until it does.
-            return false;
-        }
-        match self.client.poll_read(&mut self.buffer) {
-            Poll::Ready(Ok(1..)) => {}
-            Poll::Ready(_) => {
-                self.over = Some(Over::Gone);
-                return true;
+        // What was left when its answers were too many comes first.
+        let mut some = self.take(now);
+        // Who does not take answers is not heard until it does.
+        if !self.connection.is_full() {
+            match self.client.poll_read(&mut self.buffer) {
+                Poll::Ready(Ok(1..)) => {
+                    self.take(now);
+                    some = true;
+                }
+                Poll::Ready(_) => {
+                    self.over = Some(Over::Gone);
+                    return true;
+                }
+                Poll::Pending => {}
             }
-            Poll::Pending => return false,
         }
+        self.note_input(now);
+        some
+    }
+
+    /// Takes the frames that are there, for as long as there is room for what they ask for; whether there was one.
+    fn take(&mut self, now: Instant) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
+        let mut some = false;
         // What ends the connection is in its output; what has begun ends with it.
-        while let Ok((used @ 1.., event)) = self.connection.receive(now, buffer.data()) {
+        while !self.connection.is_full()
+            && let Ok((used @ 1.., event)) = self.connection.receive(now, buffer.data())
+        {
             if let Some(event) = event {
                 self.told(event, now);
             }
             buffer.consume(used);
+            some = true;
+            if !self.connection.is_within_head() {
+                // What comes behind a frame has its own time.
+                self.within = None;
+            }
         }
         if self.connection.has_failed() {
             buffer.consume(buffer.data().len());
@@ -39,7 +60,7 @@ impl Session {
             streams.into_iter().for_each(|stream| self.finish(stream));
         }
         self.buffer = buffer;
-        true
+        some
     }
 
     fn told(&mut self, event: Event<'_>, now: Instant) {
@@ -53,6 +74,7 @@ impl Session {
             Event::Data { stream, bytes, end } => {
                 match self.exchanges.get_mut(&stream) {
                     Some(exchange) if exchange.there.is_some() || !exchange.answered => {
+                        exchange.comes(now);
                         exchange.up.bytes.extend_from_slice(bytes);
                         exchange.up.end |= end;
                     }
@@ -63,11 +85,14 @@ impl Session {
             Event::Trailers { stream } => {
                 let trailers = self.connection.fields().clone();
                 if let Some(exchange) = self.exchanges.get_mut(&stream) {
+                    exchange.comes(now);
                     exchange.up.trailers = Some(trailers);
                     exchange.up.end = true;
                 }
             }
             Event::Reset { stream, .. } => self.finish(stream),
+            // All that it has sent before is there.
+            Event::Pong(PARTING) if self.parting.take().is_some() => self.connection.leave(true),
             Event::Informational { .. } | Event::Window { .. } | Event::GoAway { .. } | Event::Pong(_) => {}
         }
     }
@@ -88,8 +113,10 @@ impl Session {
             there: None,
             up: Flow::default(),
             down: Flow::default(),
+            moved: now,
             uploading: false,
             answered: false,
+            informational: 0,
         }
     }
 
@@ -101,13 +128,18 @@ impl Session {
         let Some(frontend) = self.proxy.find(self.to, self.origin.namespace()) else {
             self.exchanges.insert(stream, exchange);
             let text = format!("nothing is served at {} any more", self.to);
-            return self.answer(stream, &Answer::new(503, text));
+            self.answer(stream, &Answer::new(503, text));
+            return self.connection.leave(true);
         };
         let way = ask(&frontend, self.to, self.connection.fields(), &mut self.proxy.dice.borrow_mut());
         match way {
             Way::Answer(answer) => {
                 self.exchanges.insert(stream, exchange);
                 self.answer(stream, &answer);
+                if matches!(frontend.routing, Routing::Connections(_) | Routing::Refused) {
+                    // The next connection is not read.
+                    self.connection.leave(true);
+                }
             }
             Way::To { service, share, rule, head } => {
                 self.proxy.budget.borrow_mut().request(now);
@@ -125,16 +157,16 @@ impl Session {
 
     /// Answers a request without a backend.
     pub(super) fn answer(&mut self, stream: u32, answer: &Answer) {
-        let Some(mut exchange) = self.exchanges.remove(&stream) else { return };
+        self.leave_endpoint(stream);
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
         self.proxy.count(|counts| counts.answered += 1);
-        self.leave_backend(&mut exchange);
         exchange.pick = None;
         let (head, body) = own(answer, exchange.grpc);
         let body = if exchange.bodyless { String::new() } else { body };
         // That the client is gone is told by itself.
         let _gone = self.connection.respond(stream, head.iter(), body.is_empty());
         if body.is_empty() {
-            return self.connection.release(stream);
+            return self.finish(stream);
         }
         // What came of its body goes nowhere.
         let unwanted = u32::try_from(exchange.up.bytes.len()).unwrap_or(u32::MAX);
@@ -142,20 +174,28 @@ impl Session {
         exchange.up = Flow { done: true, ..Flow::default() };
         exchange.down = Flow { done: false, end: true, bytes: body.into_bytes(), trailers: None };
         (exchange.answered, exchange.limit) = (true, None);
-        self.exchanges.insert(stream, exchange);
+        exchange.moved = self.proxy.reactor.now();
     }
 
     /// A request has taken longer than its route lets it.
     pub(super) fn too_late(&mut self, stream: u32, now: Instant) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
+        if exchange.answered {
+            // The endpoint has answered in time; who is slow with the rest cannot be told.
+            return self.abort(stream, Code::CANCEL);
+        }
+        let name = &exchange.name;
+        let reached = exchange.there.and_then(|there| self.backends.get(there.backend)?.as_ref());
+        if !exchange.up.done && reached.is_some_and(Backend::is_open) {
+            // Nor whether it is the client or the endpoint that is slow with a request.
+            let text = format!("{name}: the request did not come whole in the time that the route lets it");
+            return self.answer(stream, &Answer::new(408, text));
+        }
         if let Some(pick) = &exchange.pick {
             pick.went(Went::Badly(504, now.saturating_duration_since(exchange.began)), now);
         }
-        if exchange.answered {
-            return self.abort(stream, Code::CANCEL);
-        }
         let endpoint = exchange.pick.as_ref().map(|pick| format!("{} ", pick.address())).unwrap_or_default();
-        let text = format!("{}: {endpoint}took longer than the route lets it", exchange.name);
+        let text = format!("{name}: {endpoint}took longer than the route lets it");
         self.answer(stream, &Answer::new(504, text));
     }
 

@@ -1,27 +1,46 @@
 //! What endpoints answer, and who is asked.
 
 use std::fmt::Display;
+use std::io;
+use std::task::Poll;
 use std::time::Instant;
 
 use super::super::answer::Answer;
+use super::super::reach::is_own;
 use super::Session;
-use super::backend::{Backend, Heard};
+use super::backend::Backend;
 use super::exchange::There;
 use super::head::answered;
 use crate::balance::Went;
-use crate::h2::{Code, Event};
+use crate::h2::{Code, Event, Failure};
 
 /// So many connections to endpoints one client may have.
-const CONNECTIONS: usize = 128;
+pub(super) const CONNECTIONS: usize = 128;
+/// So many answers of 1xx may come before the one that counts.
+pub(super) const INFORMATIONAL: u32 = 16;
 
 /// Why an endpoint does not answer.
-enum Lost<'a> {
-    NoConnection(&'a dyn Display),
-    /// It has said that it did not look at the request.
+#[derive(Clone, Copy)]
+pub(super) enum Lost<'a> {
+    NoConnection(&'a io::Error),
+    /// It did not look at the request.
     Unseen,
     NoAnswer,
+    /// It takes nothing more of the request.
+    Stuck,
     Reset(Code),
     Broken(&'a dyn Display),
+}
+
+impl Lost<'_> {
+    /// Whether it is a failure of the endpoint's.
+    fn is_theirs(self) -> bool {
+        match self {
+            Self::NoConnection(e) => !is_own(e),
+            Self::NoAnswer | Self::Stuck | Self::Broken(_) => true,
+            Self::Unseen | Self::Reset(_) => false,
+        }
+    }
 }
 
 impl Session {
@@ -45,14 +64,9 @@ impl Session {
             Some((place, backend.connection.open(exchange.head.iter(), end).ok()?))
         });
         let opened = opened.or_else(|| {
-            if self.backends.iter().flatten().count() >= CONNECTIONS {
-                return None;
-            }
+            let place = room(&mut self.backends)?;
             let mut backend = Backend::connect(&proxy, address, self.limits);
             let theirs = backend.connection.open(exchange.head.iter(), end).ok()?;
-            let free = self.backends.iter().position(Option::is_none);
-            let place = free.unwrap_or(self.backends.len());
-            self.backends.resize_with(self.backends.len().max(place + 1), || None);
             *self.backends.get_mut(place)? = Some(backend);
             Some((place, theirs))
         });
@@ -66,64 +80,86 @@ impl Session {
         exchange.there = Some(There { backend: place, stream: theirs });
         exchange.pick = Some(pick);
         exchange.up.done = end;
+        exchange.moved = now;
     }
 
     /// Looks what came from an endpoint; whether something did.
     pub(super) fn hear_backend(&mut self, place: usize, now: Instant) -> bool {
         let Some(mut backend) = self.backends.get_mut(place).and_then(Option::take) else { return false };
-        let heard = backend.hear(now);
-        let streams = |backend: &Backend| backend.streams.values().copied().collect::<Vec<u32>>();
+        let was_open = backend.is_open();
+        match backend.reach() {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(e)) => {
+                self.lost_all(&backend, Lost::NoConnection(&e));
+                return true;
+            }
+            Poll::Pending => {
+                self.put_back(place, backend);
+                return false;
+            }
+        }
+        if !was_open {
+            // Its requests wait for it from now on.
+            for stream in backend.streams.values() {
+                if let Some(exchange) = self.exchanges.get_mut(stream) {
+                    exchange.moved = now;
+                }
+            }
+            self.put_back(place, backend);
+            return true;
+        }
+        // What was left when the client had too much to take comes first. Until it takes some, no more is read.
+        let mut heard = self.take_of(&mut backend, now);
+        if heard.is_ok() && !self.connection.is_full() {
+            match backend.read() {
+                Poll::Ready(Ok(1..)) => heard = self.take_of(&mut backend, now).map(|_| true),
+                Poll::Ready(_) => {
+                    // What was never sent was not looked at.
+                    let lost = if backend.said { Lost::NoAnswer } else { Lost::Unseen };
+                    self.lost_all(&backend, lost);
+                    return true;
+                }
+                Poll::Pending => {}
+            }
+        }
         match heard {
-            Heard::Nothing | Heard::Connected => {
-                let connected = matches!(heard, Heard::Connected);
-                if connected {
-                    self.proxy.count(|counts| counts.connected += 1);
+            Ok(some) => {
+                if backend.buffer.is_empty() {
+                    self.proxy.reactor.give_back(std::mem::take(&mut backend.buffer));
                 }
                 self.put_back(place, backend);
-                connected
+                some
             }
-            Heard::NoConnection(e) => {
-                for stream in streams(&backend) {
-                    self.lost(stream, &Lost::NoConnection(&e));
-                }
-                true
-            }
-            Heard::Ended => {
-                for stream in streams(&backend) {
-                    self.lost(stream, &Lost::NoAnswer);
-                }
-                true
-            }
-            Heard::Bytes => {
-                let mut buffer = std::mem::take(&mut backend.buffer);
-                let failed = loop {
-                    match backend.connection.receive(now, buffer.data()) {
-                        Ok((0, _)) => break None,
-                        Ok((used, event)) => {
-                            if let Some(event) = event {
-                                self.heard(&mut backend, event, now);
-                            }
-                            buffer.consume(used);
-                        }
-                        Err(failed) => break Some(failed),
-                    }
-                };
-                if let Some(failed) = failed {
-                    for stream in streams(&backend) {
-                        self.lost(stream, &Lost::Broken(&failed));
-                    }
-                    backend.end();
-                } else {
-                    if !buffer.is_empty() {
-                        backend.buffer = buffer;
-                    } else {
-                        self.proxy.reactor.give_back(buffer);
-                    }
-                    self.put_back(place, backend);
-                }
+            Err(failed) => {
+                self.lost_all(&backend, Lost::Broken(&failed));
+                backend.end();
                 true
             }
         }
+    }
+
+    /// Takes the frames of an endpoint that are there, for as long as the client has room for what they bring; whether there was one.
+    fn take_of(&mut self, backend: &mut Backend, now: Instant) -> Result<bool, Failure> {
+        let mut buffer = std::mem::take(&mut backend.buffer);
+        let mut some = false;
+        let taken = loop {
+            if self.connection.is_full() {
+                break Ok(some);
+            }
+            match backend.connection.receive(now, buffer.data()) {
+                Ok((0, _)) => break Ok(some),
+                Ok((used, event)) => {
+                    if let Some(event) = event {
+                        self.heard(backend, event, now);
+                    }
+                    buffer.consume(used);
+                    some = true;
+                }
+                Err(failed) => break Err(failed),
+            }
+        };
+        backend.buffer = buffer;
+        taken
     }
 
     fn put_back(&mut self, place: usize, backend: Backend) {
@@ -142,7 +178,7 @@ impl Session {
             if let Event::GoAway { last, .. } = event {
                 let mut unseen: Vec<u32> = backend.streams.keys().copied().collect();
                 unseen.retain(|theirs| *theirs > last);
-                unseen.into_iter().for_each(|theirs| self.gone(backend, theirs, &Lost::Unseen, now));
+                unseen.into_iter().for_each(|theirs| self.gone(backend, theirs, Lost::Unseen, now));
             }
             return;
         };
@@ -150,6 +186,11 @@ impl Session {
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
         match event {
             Event::Informational { .. } => {
+                exchange.informational += 1;
+                if exchange.informational > INFORMATIONAL {
+                    let why = format!("more than {INFORMATIONAL} of 1xx come before it");
+                    return self.gone(backend, theirs, Lost::Broken(&why), now);
+                }
                 let _gone = self.connection.respond(stream, backend.connection.fields().iter(), false);
             }
             Event::Head { end, .. } => {
@@ -161,6 +202,7 @@ impl Session {
                     pick.went(if status < 500 { Went::Well(took) } else { Went::Badly(status, took) }, now);
                 }
                 let head = answered(fields, &exchange.response);
+                exchange.comes(now);
                 exchange.answered = true;
                 // It is not sent again.
                 exchange.head.clear();
@@ -168,67 +210,82 @@ impl Session {
                 let _gone = self.connection.respond(stream, head.iter(), end);
             }
             Event::Data { bytes, end, .. } => {
+                exchange.comes(now);
                 exchange.down.bytes.extend_from_slice(bytes);
                 exchange.down.end |= end;
             }
             Event::Trailers { .. } => {
+                exchange.comes(now);
                 exchange.down.trailers = Some(backend.connection.fields().clone());
                 exchange.down.end = true;
             }
             // All of the answer is there: the endpoint does not want the rest of the request.
             Event::Reset { .. } if exchange.down.end => {}
             Event::Reset { code: Code::REFUSED_STREAM, why: None, .. } => {
-                self.gone(backend, theirs, &Lost::Unseen, now);
+                self.gone(backend, theirs, Lost::Unseen, now);
             }
-            Event::Reset { code, why: None, .. } => self.gone(backend, theirs, &Lost::Reset(code), now),
-            Event::Reset { why: Some(why), .. } => self.gone(backend, theirs, &Lost::Broken(&why), now),
+            Event::Reset { code, why: None, .. } => self.gone(backend, theirs, Lost::Reset(code), now),
+            Event::Reset { why: Some(why), .. } => self.gone(backend, theirs, Lost::Broken(&why), now),
             Event::TooLarge { .. } | Event::Window { .. } | Event::GoAway { .. } | Event::Pong(_) => {}
         }
     }
 
     /// A stream of an endpoint's connection has ended, and the connection goes on.
-    fn gone(&mut self, backend: &mut Backend, theirs: u32, lost: &Lost<'_>, now: Instant) {
+    fn gone(&mut self, backend: &mut Backend, theirs: u32, lost: Lost<'_>, now: Instant) {
         backend.connection.release(theirs);
         backend.idle = now;
         if let Some(stream) = backend.streams.remove(&theirs) {
-            self.lost(stream, lost);
+            self.lost(stream, lost, true);
         }
     }
 
-    /// There is no answer from this endpoint: another is asked, or the client is told.
-    fn lost(&mut self, stream: u32, lost: &Lost<'_>) {
+    /// A connection to an endpoint is over, and what was asked over it. That is one failure, however many requests there were.
+    fn lost_all(&mut self, backend: &Backend, lost: Lost<'_>) {
+        let mut streams: Vec<u32> = backend.streams.values().copied().collect();
+        streams.sort_unstable();
+        let mut blame = true;
+        for stream in streams {
+            blame &= !self.lost(stream, lost, blame);
+        }
+    }
+
+    /// There is no answer from this endpoint: another is asked, or the client is told. Gives whether the endpoint was blamed for it, which it is
+    /// only if it should be.
+    pub(super) fn lost(&mut self, stream: u32, lost: Lost<'_>, blame: bool) -> bool {
         let now = self.proxy.reactor.now();
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return false };
         exchange.there = None;
         // An answer that is whole needs nobody any more.
         if exchange.down.end {
-            return;
+            return false;
         }
         let pick = exchange.pick.take();
         let endpoint = pick.as_ref().map(|pick| pick.address());
-        if let Some(pick) = &pick
-            && !matches!(lost, Lost::Unseen | Lost::Reset(_))
-        {
+        let blamed = blame && lost.is_theirs() && pick.is_some();
+        if let Some(pick) = pick.filter(|_| blamed) {
             pick.went(Went::NotAtAll, now);
         }
-        drop(pick);
         if exchange.answered {
-            let code = if let Lost::Reset(code) = lost { *code } else { Code::INTERNAL_ERROR };
-            return self.abort(stream, code);
+            let code = if let Lost::Reset(code) = lost { code } else { Code::INTERNAL_ERROR };
+            self.abort(stream, code);
+            return blamed;
         }
-        let unseen = matches!(lost, Lost::NoConnection(_) | Lost::Unseen) && !exchange.uploading;
-        if unseen
+        // Whoever ends a connection in good order may be asked over another.
+        if matches!(lost, Lost::NoConnection(_)) {
+            exchange.avoid.extend(endpoint);
+        }
+        let balancer = exchange.service.and_then(|service| self.proxy.balancer(service));
+        let again = matches!(lost, Lost::NoConnection(_) | Lost::Unseen)
+            && !exchange.uploading
             && exchange.tries < self.proxy.settings.other_endpoints
-            && self.proxy.budget.borrow_mut().retry(now)
-        {
+            && balancer.is_some_and(|balancer| balancer.has_another(&exchange.avoid, now))
+            && self.proxy.budget.borrow_mut().retry(now);
+        if again {
             exchange.tries += 1;
             exchange.up.done = false;
-            // Whoever ends a connection in good order may be asked over another.
-            if matches!(lost, Lost::NoConnection(_)) {
-                exchange.avoid.extend(endpoint);
-            }
             self.proxy.count(|counts| counts.retried += 1);
-            return self.again.push(stream);
+            self.again.push(stream);
+            return blamed;
         }
         let endpoint = endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
         let name = &exchange.name;
@@ -236,11 +293,32 @@ impl Session {
             Lost::NoConnection(e) => (503, format!("{name}: cannot connect to {endpoint}: {e}")),
             Lost::Unseen => (503, format!("{name}: {endpoint} takes no requests over this connection")),
             Lost::NoAnswer => (502, format!("{name}: {endpoint} ended the connection without an answer")),
+            Lost::Stuck => (502, format!("{name}: {endpoint} takes nothing more of the request")),
             Lost::Reset(code) => {
                 (502, format!("{name}: {endpoint} ended the request without an answer ({code})"))
             }
             Lost::Broken(why) => (502, format!("{name}: the answer of {endpoint} is refused: {why}")),
         };
         self.answer(stream, &Answer::new(status, text));
+        blamed
     }
+}
+
+/// A place for another connection. Where there are as many as may be, the one that has had no request for the longest makes room; if each has
+/// one, there is none.
+fn room(backends: &mut Vec<Option<Backend>>) -> Option<usize> {
+    if let Some(free) = backends.iter().position(Option::is_none) {
+        return Some(free);
+    }
+    if backends.len() < CONNECTIONS {
+        backends.push(None);
+        return Some(backends.len() - 1);
+    }
+    let idle = backends.iter().enumerate().filter_map(|(place, backend)| {
+        let backend = backend.as_ref().filter(|backend| backend.streams.is_empty())?;
+        Some((backend.idle, place))
+    });
+    let (_, place) = idle.min()?;
+    backends.get_mut(place)?.take()?.end();
+    Some(place)
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::super::rules::Service;
 use crate::balance::Pick;
 use crate::h2::Fields;
+use crate::h2::frame::PAYLOAD;
 use crate::http1::Edits;
 
 /// One direction of a body: what came of it and was not passed on. No more comes than the stream's window lets.
@@ -23,6 +24,12 @@ impl Flow {
     /// Whether something can be passed on.
     pub(super) fn waits(&self) -> bool {
         !self.done && (self.end || !self.bytes.is_empty())
+    }
+
+    /// What is passed on next, no more than one frame has, and whether that is the end.
+    pub(super) fn piece(&self) -> (&[u8], bool) {
+        let piece = self.bytes.get(..PAYLOAD).unwrap_or(&self.bytes);
+        (piece, self.end && self.trailers.is_none() && piece.len() == self.bytes.len())
     }
 }
 
@@ -52,8 +59,26 @@ pub(super) struct Exchange {
     pub(super) there: Option<There>,
     pub(super) up: Flow,
     pub(super) down: Flow,
+    /// When something of either body was passed on last, or began to wait for that.
+    pub(super) moved: Instant,
     /// Some of the body went on: it cannot be sent once more.
     pub(super) uploading: bool,
     /// The client has the head of the answer.
     pub(super) answered: bool,
+    /// So many answers of 1xx came before it.
+    pub(super) informational: u32,
+}
+
+impl Exchange {
+    /// Whether something waits until the other side takes it. A call in which nobody says anything does not.
+    pub(super) fn rests(&self) -> bool {
+        self.down.waits() || (self.up.waits() && self.there.is_some())
+    }
+
+    /// Something more of a body has come.
+    pub(super) fn comes(&mut self, now: Instant) {
+        if !self.rests() {
+            self.moved = now;
+        }
+    }
 }

@@ -40,6 +40,12 @@ impl smi::matching::Head for Seen<'_> {
         if name == "host" {
             return self.request.authority.is_some_and(|authority| is(authority.as_bytes()));
         }
+        if name == "cookie" {
+            // It may come in crumbs, which are one header (RFC 9113, 8.2.3).
+            let crumbs = self.fields.iter().filter(|field| field.name == b"cookie").map(|field| field.value);
+            let crumbs: Vec<&[u8]> = crumbs.collect();
+            return !crumbs.is_empty() && is(&crumbs.join(&b"; "[..]));
+        }
         self.fields.iter().any(|field| field.name == name.as_bytes() && is(field.value))
     }
 }
@@ -143,7 +149,7 @@ fn status(http: u16) -> &'static str {
         400 => "13",
         404 | 501 => "12",
         431 => "8",
-        504 => "4",
+        408 | 504 => "4",
         // A route without a backend that can be asked is so to its clients (Gateway API, GRPCRoute).
         500 | 502 | 503 => "14",
         _ => "2",
@@ -175,8 +181,42 @@ mod tests {
         assert_eq!((get(":status").as_deref(), get("grpc-status").as_deref()), (Some("200"), Some("14")));
         assert_eq!(get("grpc-message").as_deref(), Some("sextant mesh: no endpoint: 100 %25%0A%C3%A4"));
         assert!(body.is_empty());
+        let (head, _) = own(&Answer::new(408, "not whole"), true);
+        assert_eq!(head.get(b"grpc-status"), Some(&b"4"[..]), "the route's time is over");
         let (head, body) = own(&Answer::new(404, "none"), false);
         assert_eq!((head.get(b":status"), body.as_str()), (Some(&b"404"[..]), "sextant mesh: none\n"));
         assert_eq!(head.get(b"content-length"), Some(body.len().to_string().as_bytes()));
+    }
+
+    #[test]
+    fn a_cookie_in_crumbs_is_one_header() {
+        let list = |cookies: &[&str]| {
+            let mut fields = Fields::default();
+            let all = [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
+            all.iter().for_each(|(name, value)| fields.push(Field::new(*name, *value)));
+            cookies.iter().for_each(|crumb| fields.push(Field::new("cookie", *crumb)));
+            fields.push(Field::new("x-a", "1"));
+            fields.push(Field::new("x-a", "2"));
+            fields
+        };
+        for (cookies, wanted) in
+            [(&["a=1", "b=2"][..], &["a=1; b=2"][..]), (&["a=1; b=2"], &["a=1; b=2"]), (&[], &[])]
+        {
+            let fields = list(cookies);
+            let request = message::request(&fields).unwrap();
+            let target = Target::of(request.path, request.method).unwrap();
+            let seen = Seen { fields: &fields, request: &request, target: &target };
+            let values = |name: &str| {
+                let mut values = Vec::new();
+                let any = smi::matching::Head::any_header(&seen, name, &mut |value| {
+                    values.push(String::from_utf8(value.to_vec()).unwrap());
+                    false
+                });
+                assert!(!any);
+                values
+            };
+            assert_eq!(values("cookie"), wanted);
+            assert_eq!(values("x-a"), ["1", "2"]);
+        }
     }
 }

@@ -9,8 +9,13 @@ mod client;
 mod endpoints;
 mod exchange;
 mod head;
+mod late;
+mod pump;
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -48,11 +53,19 @@ struct Session {
     buffer: Buffer,
     backends: Vec<Option<Backend>>,
     /// By the client's streams.
-    exchanges: HashMap<u32, Exchange>,
+    exchanges: BTreeMap<u32, Exchange>,
     /// Requests that look for another endpoint.
     again: Vec<u32>,
-    /// When something was last read or sent.
-    moved: Instant,
+    /// The stream of which something was passed on last: the next one is first.
+    served: u32,
+    /// Since when the client has begun a head, or a frame, that it has not ended.
+    within: Option<Instant>,
+    /// Since when there is something for the client of which it has taken nothing.
+    untaken: Option<Instant>,
+    /// When its last request ended.
+    quiet: Instant,
+    /// When the client of a proxy that is drained is told the last stream, whether or not it answers.
+    parting: Option<Instant>,
     over: Option<Over>,
 }
 
@@ -64,25 +77,7 @@ pub(super) async fn serve(
     origin: Rc<dyn Origin>,
     ahead: Option<(SocketAddr, Socket)>,
 ) {
-    let bounds = proxy.settings.bounds;
-    let fields = hpack::Bounds { size: bounds.head, count: bounds.headers };
-    let limits = Limits { fields, block: bounds.head, ..Limits::default() };
-    let now = proxy.reactor.now();
-    let ahead = ahead.map(|(address, socket)| Some(Backend::over(socket, address, limits, now)));
-    let mut session = Session {
-        proxy: proxy.clone(),
-        origin,
-        to,
-        limits,
-        client,
-        connection: Connection::new(Side::Server, limits),
-        buffer: Buffer::default(),
-        backends: ahead.into_iter().collect(),
-        exchanges: HashMap::new(),
-        again: Vec::new(),
-        moved: now,
-        over: None,
-    };
+    let mut session = Session::new(&proxy, client, to, origin, ahead);
     while session.over.is_none() {
         poll_fn(|_| session.turn()).await;
         proxy.reactor.yield_now().await;
@@ -97,41 +92,75 @@ pub(super) async fn serve(
 }
 
 impl Session {
+    fn new(
+        proxy: &Rc<Proxy>,
+        client: Socket,
+        to: SocketAddr,
+        origin: Rc<dyn Origin>,
+        ahead: Option<(SocketAddr, Socket)>,
+    ) -> Self {
+        let bounds = proxy.settings.bounds;
+        let fields = hpack::Bounds { size: bounds.head, count: bounds.headers };
+        let limits = Limits { fields, block: bounds.head, ..Limits::default() };
+        let ahead = ahead.map(|(address, socket)| Some(Backend::over(proxy, socket, address, limits)));
+        Self {
+            proxy: proxy.clone(),
+            origin,
+            to,
+            limits,
+            client,
+            connection: Connection::new(Side::Server, limits),
+            buffer: Buffer::default(),
+            backends: ahead.into_iter().collect(),
+            exchanges: BTreeMap::new(),
+            again: Vec::new(),
+            served: 0,
+            within: None,
+            untaken: None,
+            quiet: proxy.reactor.now(),
+            parting: None,
+            over: None,
+        }
+    }
+
     /// Does what can be done. It is ready when there is more to do, or the end has come.
     fn turn(&mut self) -> Poll<()> {
         let now = self.proxy.reactor.now();
         if self.proxy.draining.get() {
-            self.connection.leave(true);
+            self.part(now);
         }
         for _ in 0..TURNS {
-            let mut moved = self.hear(now);
+            let mut moved = false;
+            // Endpoints first: whoever has said that it takes no more is not asked.
             for place in 0..self.backends.len() {
                 moved |= self.hear_backend(place, now);
             }
+            moved |= self.hear(now);
             while let Some(stream) = self.again.pop() {
                 self.dispatch(stream);
                 moved = true;
             }
-            self.pump();
+            self.pump(now);
             match say(&self.client, &mut self.connection) {
-                Ok(some) => moved |= some,
+                Ok(some) => {
+                    moved |= some;
+                    self.note_output(some, now);
+                }
                 Err(_) => self.over = Some(Over::Gone),
             }
             for backend in self.backends.iter_mut().flatten() {
                 moved |= backend.say();
             }
-            if moved {
-                self.moved = now;
-            }
             if self.over.is_some() {
                 return Poll::Ready(());
             }
             let quiet = self.exchanges.is_empty() && self.connection.output().is_empty();
-            if quiet && self.connection.is_leaving() {
+            if quiet && self.connection.has_left() {
                 self.over = Some(Over::Left);
                 return Poll::Ready(());
             }
             if !moved {
+                self.forsake();
                 if quiet && self.buffer.is_empty() {
                     // Who waits for a request needs no memory for it.
                     self.proxy.reactor.give_back(std::mem::take(&mut self.buffer));
@@ -142,138 +171,38 @@ impl Session {
         Poll::Ready(())
     }
 
-    /// Nothing can be done until something comes, or is late.
-    fn wait(&mut self, now: Instant) -> Poll<()> {
-        let Some(limit) = self.limit() else { return Poll::Pending };
-        if limit <= now {
-            self.late(now);
-            return Poll::Ready(());
-        }
-        self.proxy.reactor.wake_at(limit);
-        Poll::Pending
-    }
-
-    /// When something is late, if nothing comes before.
-    fn limit(&self) -> Option<Instant> {
-        let settings = &self.proxy.settings;
-        let requests = self.exchanges.values().filter_map(|exchange| exchange.limit);
-        let backends = self.backends.iter().flatten().filter_map(|backend| {
-            backend.limit().or(backend.streams.is_empty().then(|| backend.idle + settings.pool_idle))
-        });
-        requests.chain(backends).chain(self.own_limit()).min()
-    }
-
-    /// How long the client may leave it as it is.
-    fn own_limit(&self) -> Option<Instant> {
-        let settings = &self.proxy.settings;
-        let within = self.connection.is_within_head() || !self.buffer.is_empty();
-        let time = match (within, self.connection.output().is_empty(), self.exchanges.is_empty()) {
-            (true, ..) => settings.head,
-            (_, false, _) => settings.stall,
-            (.., true) => settings.idle,
-            _ => return None,
+    /// Ends connections to endpoints that nobody needs: those without a request that take none, or whose endpoint no Service has any more.
+    fn forsake(&mut self) {
+        let pool = &self.proxy.pool;
+        let needless = |backend: &Backend| {
+            backend.streams.is_empty() && (backend.connection.is_leaving() || !pool.has(backend.address))
         };
-        Some(self.moved + time)
-    }
-
-    /// Ends what is late.
-    fn late(&mut self, now: Instant) {
-        let is_late = |exchange: &Exchange| exchange.limit.is_some_and(|limit| limit <= now);
-        let late: Vec<u32> = self.exchanges.iter().filter(|(_, it)| is_late(it)).map(|(n, _)| *n).collect();
-        late.into_iter().for_each(|stream| self.too_late(stream, now));
-        let idle = self.proxy.settings.pool_idle;
         for place in &mut self.backends {
-            let is_old = |backend: &Backend| backend.streams.is_empty() && backend.idle + idle <= now;
-            if place.as_ref().is_some_and(is_old)
+            if place.as_ref().is_some_and(needless)
                 && let Some(backend) = place.take()
             {
                 backend.end();
             }
         }
-        if self.own_limit().is_some_and(|limit| limit <= now) {
-            if self.exchanges.is_empty() && self.connection.output().is_empty() && self.buffer.is_empty() {
-                self.connection.leave(true);
-                self.moved = now;
-            } else {
-                self.over = Some(Over::Stalled);
-            }
-        }
-    }
-
-    /// Passes on what waits and what windows let.
-    fn pump(&mut self) {
-        let waits = |it: &Exchange| it.up.waits() || it.down.waits() || it.down.done;
-        let streams: Vec<u32> = self.exchanges.iter().filter(|(_, it)| waits(it)).map(|(n, _)| *n).collect();
-        for stream in streams {
-            self.pump_up(stream);
-            self.pump_down(stream);
-        }
-    }
-
-    fn pump_up(&mut self, stream: u32) {
-        let Some(exchange) = self.exchanges.get_mut(&stream).filter(|exchange| exchange.up.waits()) else {
-            return;
-        };
-        let Some(There { backend, stream: theirs }) = exchange.there else { return };
-        let Some(Some(backend)) = self.backends.get_mut(backend) else { return };
-        let flow = &mut exchange.up;
-        let last = flow.end && flow.trailers.is_none();
-        let sent = backend.connection.data(theirs, &flow.bytes, last);
-        // Who takes no more of it may have answered: the rest goes nowhere.
-        let count = sent.unwrap_or(flow.bytes.len());
-        flow.bytes.drain(..count);
-        exchange.uploading |= count > 0;
-        self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
-        if flow.bytes.is_empty() && flow.end {
-            if let Some(trailers) = flow.trailers.take() {
-                let _gone = backend.connection.trailers(theirs, trailers.iter());
-                exchange.uploading = true;
-            }
-            flow.done = true;
-        }
-    }
-
-    fn pump_down(&mut self, stream: u32) {
-        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
-        let flow = &mut exchange.down;
-        if flow.waits() {
-            let last = flow.end && flow.trailers.is_none();
-            let Ok(count) = self.connection.data(stream, &flow.bytes, last) else { return };
-            flow.bytes.drain(..count);
-            if let Some(There { backend, stream: theirs }) = exchange.there
-                && let Some(Some(backend)) = self.backends.get_mut(backend)
-            {
-                backend.connection.consumed(theirs, u32::try_from(count).unwrap_or(u32::MAX));
-            }
-            if flow.bytes.is_empty() && flow.end {
-                if let Some(trailers) = flow.trailers.take() {
-                    let _gone = self.connection.trailers(stream, trailers.iter());
-                }
-                flow.done = true;
-            }
-        }
-        if flow.done {
-            self.finish(stream);
-        }
     }
 
     /// Nothing more is done for a request.
     fn finish(&mut self, stream: u32) {
-        if let Some(mut exchange) = self.exchanges.remove(&stream) {
-            self.leave_backend(&mut exchange);
-        }
+        self.leave_endpoint(stream);
+        self.exchanges.remove(&stream);
+        self.quiet = self.proxy.reactor.now();
         self.connection.release(stream);
     }
 
     /// Nothing more is wanted of the endpoint.
-    fn leave_backend(&mut self, exchange: &mut Exchange) {
-        let now = self.proxy.reactor.now();
-        if let Some(There { backend, stream }) = exchange.there.take()
+    fn leave_endpoint(&mut self, stream: u32) {
+        if let Some(exchange) = self.exchanges.get_mut(&stream)
+            && let Some(There { backend, stream }) = exchange.there.take()
             && let Some(Some(backend)) = self.backends.get_mut(backend)
         {
             backend.connection.release(stream);
             backend.streams.remove(&stream);
-            backend.idle = now;
+            backend.idle = self.proxy.reactor.now();
         }
     }
 }
