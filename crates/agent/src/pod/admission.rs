@@ -74,7 +74,7 @@ pub(super) async fn judge(
         },
     };
     // Nothing is waited for between this and what it was judged by: of two that want the same one alone is let in.
-    agent.with_memory(key, |memory| memory.admitted = refused.is_none());
+    agent.with_memory(key, |memory| (memory.admitted, memory.ended) = (refused.is_none(), false));
     let Some(Waiting { reason, message }) = refused else { return Ok(None) };
     let failed = Waiting::new(&reason, format!("Pod was rejected: {message}"));
     agent.with_memory(key, |memory| memory.failed = Some(failed));
@@ -100,6 +100,16 @@ impl Agent {
             self.with_memory(key, |memory| memory.failed = None);
         }
         self.queue.add_all(keys);
+    }
+
+    /// Notes whether a pod has come to its end by itself. Once it has, what it had of the node is for others: of a pod of a file nobody
+    /// but this agent may ever say so.
+    pub(super) fn note_end(&self, key: &Key, has_ended: bool) {
+        let before = self.with_memory(key, |memory| std::mem::replace(&mut memory.ended, has_ended));
+        if has_ended && before == Some(false) {
+            self.retry_resizes();
+            self.retry_ports();
+        }
     }
 }
 
@@ -165,7 +175,10 @@ fn refused(agent: &Agent, pod: &Pod, place: &Place, made: &[Key]) -> Option<Wait
         let reason = told(agent, &Key::of(pod), pod).and_then(|status| status.reason);
         matches!(reason.as_deref(), Some("NodePorts" | "NodeAffinity"))
     };
-    let is_over = |pod: &Pod| resize::is_over_as_told(agent, pod) && !(is_static(pod) && was_refused(pod));
+    let has_ended = |pod: &Pod| agent.with_memory(&Key::of(pod), |memory| memory.ended) == Some(true);
+    let is_over = |pod: &Pod| {
+        has_ended(pod) || resize::is_over_as_told(agent, pod) && !(is_static(pod) && was_refused(pod))
+    };
     let all = agent.all_pods();
     let others = all.iter().filter(|other| other.metadata.uid != pod.metadata.uid && !is_over(other));
     let (mut taken, mut waiting) = (Vec::new(), Vec::new());
@@ -362,7 +375,20 @@ mod tests {
         assert_eq!(said(b, &[]), None, "who was refused takes nothing");
         agent.forget(&Key { name: Key::of(a).name, uid: "another".into() });
         assert_eq!(agent.with_memory(&Key::of(a), |memory| memory.failed.clone()), Some(None));
-        assert_eq!((said(b, &[]), said(a, &[])), (ports, None));
+        assert_eq!((said(b, &[]), said(a, &[])), (ports.clone(), None));
+        // One that has ended by itself has nothing any more, also where no mirror tells so; that is heard of once.
+        set(a, true, None);
+        set(b, false, Some(Waiting::new("NodePorts", "taken")));
+        for is_refused in [false, true] {
+            agent.note_end(&Key::of(a), true);
+            let failed = agent.with_memory(&Key::of(b), |memory| memory.failed.is_some());
+            assert_eq!(failed, Some(is_refused));
+            assert_eq!((said(b, &[]), said(b, &[Key::of(a)])), (None, None));
+            set(b, false, Some(Waiting::new("NodePorts", "taken")));
+        }
+        // Where it runs once more it has its port again.
+        agent.note_end(&Key::of(a), false);
+        assert_eq!(said(b, &[]), ports);
         // What others were refused for stays.
         set(a, false, Some(Waiting::new("NodeAffinity", "elsewhere")));
         agent.retry_ports();
