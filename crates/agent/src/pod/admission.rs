@@ -64,8 +64,8 @@ pub(super) async fn judge(
         Some(why) => Some(Waiting::new("Evicted", why)),
         None => match refusal(agent, pod, &made(agent, pod).await?).await {
             Ok(refused) => refused,
-            Err(Unknown(why)) => {
-                let words = format!("{}; node {} is not known yet", why.message, agent.setup.node);
+            Err(Unknown(why, cause)) => {
+                let words = format!("{}; {cause}", why.message);
                 if is_news(agent, key, &words) {
                     eprintln!("sextant agent: pod {}/{} waits: {words}", key.name.namespace, key.name.name);
                 }
@@ -113,9 +113,9 @@ impl Agent {
     }
 }
 
-/// The node is not known well enough to refuse a pod: what speaks against it as far as it is.
+/// The node is not known well enough to refuse a pod: what speaks against it as far as it is, and why no more is known.
 #[derive(Debug)]
-struct Unknown(Waiting);
+struct Unknown(Waiting, String);
 
 /// Pods that the runtime has something of, where some of files are not judged yet: an agent before this one may have begun them.
 async fn made(agent: &Agent, pod: &Pod) -> Result<Vec<Key>, String> {
@@ -138,14 +138,17 @@ async fn refusal(agent: &Agent, pod: &Pod, made: &[Key]) -> Result<Option<Waitin
         refused => return Ok(refused),
     };
     // Before, the node may have labels of an agent that was told others.
+    let node = &agent.setup.node;
     if !agent.is_registered.load(Ordering::Acquire) {
-        return Err(Unknown(why));
+        return Err(Unknown(why, format!("node {node} is not registered yet")));
     }
     // What was known is old where the API server does not answer: nothing final follows from it.
-    match tokio::time::timeout(SOON, node::place_now(agent)).await {
-        Ok(Ok(place)) => Ok(refused(agent, pod, &place, made)),
-        _ => Err(Unknown(why)),
-    }
+    let cause = match tokio::time::timeout(SOON, node::place_now(agent)).await {
+        Ok(Ok(place)) => return Ok(refused(agent, pod, &place, made)),
+        Ok(Err(error)) => client::causes(&error),
+        Err(_) => format!("no answer in {SOON:?}"),
+    };
+    Err(Unknown(why, format!("the API server does not say how node {node} is now: {cause}")))
 }
 
 /// Why a node like this does not take a pod beside those that have begun, were let in, or came before it. The runtime has something of
@@ -306,7 +309,6 @@ mod tests {
     async fn what_was_known_of_the_node_refuses_nobody_while_the_api_server_says_nothing() {
         let node = json!({"metadata": {"name": "node", "resourceVersion": "3", "labels": {"room": "small"}}});
         let agent = with_node(&[], &node).await;
-        agent.is_registered.store(true, Ordering::Release);
         let picky: Pod =
             serde_json::from_value(json!({"metadata": {"name": "picky", "namespace": "default", "uid": "p"},
             "spec": {"nodeSelector": {"room": "big"}, "containers": [{"name": "c"}]}}))
@@ -314,7 +316,10 @@ mod tests {
         let (key, pod) = (Key::of(&picky), Arc::new(picky));
         agent.remember(&key, &pod);
         assert_eq!(refused(&agent, &pod, &node::place(&agent), &[]).unwrap().reason, "NodeAffinity");
-        for _ in 0..2 {
+        let unregistered = "node node is not registered yet";
+        let forbidden = "the API server does not say how node node is now: ";
+        for (is_registered, cause) in [(false, unregistered), (true, forbidden), (true, forbidden)] {
+            agent.is_registered.store(is_registered, Ordering::Release);
             let again = judge(&agent, &key, &pod, &Observed::default()).await;
             assert_eq!(again, Ok(Some(SOON)));
             let known = |memory: &mut crate::pod::memory::Memory| {
@@ -323,7 +328,8 @@ mod tests {
             let (admitted, failed, told) = agent.with_memory(&key, known).unwrap();
             assert_eq!((admitted, failed), (false, None));
             let words = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-            assert_eq!(told, format!("{words}; node node is not known yet"));
+            assert!(told.starts_with(&format!("{words}; {cause}")), "{told}");
+            assert_eq!(told.contains("nodes \"node\" is forbidden"), is_registered, "{told}");
             assert!(!is_news(&agent, &key, &told), "it is told once");
         }
     }

@@ -179,7 +179,7 @@ async fn waits(rig: &Rig) {
     rig.until("the other one runs", async || (running(rig, "any-").await == 1).then_some(())).await;
     let waits = format!(
         "sextant agent: pod default/picky-{NODE} waits: Predicate NodeAffinity failed: node(s) didn't match Pod's node \
-         affinity/selector; node {NODE} is not known yet\n"
+         affinity/selector; node {NODE} is not registered yet\n"
     );
     rig.until("it is told", async || rig.words("agent").contains(&waits).then_some(())).await;
     assert_eq!(running(rig, "picky-").await, 0);
