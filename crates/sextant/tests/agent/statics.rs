@@ -303,13 +303,13 @@ async fn ports(rig: &Rig) {
 /// Where the first one ends by itself the other has the port, whether or not there is an API server that is told of the end.
 async fn ends(rig: &Rig) {
     let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
-    for round in ["ends-told", "ends-alone"] {
+    for (round, port) in [("ends-told", 8097), ("ends-alone", 8098)] {
         let (first, other) = (format!("{round}-a"), format!("{round}-b"));
         let folder = rig.path(round);
         fs::create_dir(&folder).unwrap();
         for (name, words) in [(&first, &["trap", "TERM", "then", "exit", "0"][..]), (&other, &["sleep"][..])]
         {
-            let ports = json!({"ports": [{"containerPort": 80, "hostPort": 8098}]});
+            let ports = json!({"ports": [{"containerPort": 80, "hostPort": port}]});
             let spec = json!({"containers": [with(container("main", words), ports)], "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 0});
             put(&folder, name, &json!({"metadata": {"name": name}, "spec": spec}).to_string());
