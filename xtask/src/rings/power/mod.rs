@@ -25,7 +25,7 @@ const STEP: u64 = 12;
 /// How many are enough to see that something is lost, where it must be.
 const BLIND: u64 = 6;
 /// How long a guest may look at one disk: an emulated one is slow, on a busy machine more so.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_secs(600);
 
 pub(super) fn run(extent: &mut Extent) -> Result<Count> {
     let kernel = Kernel::fetch(&target().join("vm"))?;
