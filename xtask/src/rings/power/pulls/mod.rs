@@ -67,7 +67,8 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
     let judge = |marks: &[String], said: &str| judge::judge(&stock, marks, said);
     let harmed = |marks: &[String], said: &str| harmed(said, judge::judge(&stock, marks, said));
     let stand = Stand::new(kernel, 1536, &furnish)?;
-    let workload = stand.workload(&format!("{}{WRITE}", stock.variables()), 192, Duration::from_secs(1200))?;
+    let workload =
+        stand.workload(&format!("{}{WRITE}", stock.variables()), 192, Duration::from_secs(1200))?;
     let mut recording = stand.record(&workload)?;
     let look = stand.look("look", &LOOK.replace("HARM", ""), &judge)?;
     let survived = stand.survives(&workload, &mut recording, &look, extent.cuts, &mut random);
