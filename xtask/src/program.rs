@@ -53,29 +53,51 @@ pub(crate) fn patient(command: &Command) -> Command {
 
 /// `sextant` as it is released, built where it is not.
 pub(crate) fn released() -> Result<PathBuf> {
-    cargo(["build", "--release", "--locked", "--package", "sextant"])?;
+    call(&mut releasing())?;
     Ok(built("release")?.join("sextant"))
+}
+
+/// What builds it.
+pub(crate) fn releasing() -> Command {
+    let mut cargo = cargo_command();
+    cargo.args(["build", "--release", "--locked", "--package", "sextant"]);
+    cargo
 }
 
 /// The product as rings run it.
 #[derive(Debug, Clone)]
-pub(crate) struct Product {
-    pub(crate) sextant: PathBuf,
-    /// The program that is all CNI plugins.
-    pub(crate) plugins: PathBuf,
+pub(crate) enum Product {
+    /// As `cargo test --workspace` has it, in this directory.
+    Tested(PathBuf),
+    /// As it is installed: `sextant`.
+    Released(PathBuf),
 }
 
 impl Product {
-    /// As `cargo test --workspace` has it, built where it is not.
+    /// What `cargo test --workspace` has, built where it is not.
     pub(crate) fn tested() -> Result<Self> {
         cargo(["build", "--locked", "--workspace", "--bin", "sextant", "--bin", "sextant-cni"])?;
-        let dir = built("debug")?;
-        Ok(Self { sextant: dir.join("sextant"), plugins: dir.join("sextant-cni") })
+        Ok(Self::Tested(built("debug")?))
     }
 
-    /// As it is installed.
+    /// What is installed, built where it is not.
     pub(crate) fn released() -> Result<Self> {
-        Ok(Self { sextant: released()?, plugins: small_plugins()? })
+        Ok(Self::Released(released()?))
+    }
+
+    pub(crate) fn sextant(&self) -> PathBuf {
+        match self {
+            Self::Tested(dir) => dir.join("sextant"),
+            Self::Released(sextant) => sextant.clone(),
+        }
+    }
+
+    /// The program that is all CNI plugins: few ask for it, so the small build is made then.
+    pub(crate) fn plugins(&self) -> Result<PathBuf> {
+        match self {
+            Self::Tested(dir) => Ok(dir.join("sextant-cni")),
+            Self::Released(_) => small_plugins(),
+        }
     }
 }
 

@@ -117,10 +117,15 @@ fn accept(listener: &UnixListener, end: Instant) -> UnixStream {
                 stream.set_nonblocking(false).unwrap();
                 return stream;
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                assert!(
+                    Instant::now() < end,
+                    "nobody connects to {:?} in {PATIENCE:?}",
+                    listener.local_addr()
+                );
                 thread::sleep(Duration::from_millis(5));
             }
-            Err(error) => panic!("nobody connects to {:?} in {PATIENCE:?}: {error}", listener.local_addr()),
+            Err(error) => panic!("cannot accept at {:?}: {error}", listener.local_addr()),
         }
     }
 }

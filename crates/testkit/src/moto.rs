@@ -128,7 +128,11 @@ impl Server {
 
     /// A call to moto itself, of EC2; the answer's text.
     pub fn ec2(&self, form: &str) -> String {
-        Self::good(form, post(self.moto, "ec2", "/", &format!("{form}&Version=2016-11-15")))
+        Self::ec2_of(self.moto, form)
+    }
+
+    fn ec2_of(moto: SocketAddr, form: &str) -> String {
+        Self::good(form, post(moto, "ec2", "/", &format!("{form}&Version=2016-11-15")))
     }
 
     /// The same of Elastic Load Balancing.
@@ -183,11 +187,11 @@ impl Server {
         let rule = "IpPermissions.1";
         let form = format!(
             "Action=RevokeSecurityGroupIngress&GroupId={}&{rule}.IpProtocol=tcp&{rule}.FromPort={port}&{rule}.ToPort={port}\
-             &{rule}.IpRanges.1.CidrIp={from}&Version=2016-11-15",
+             &{rule}.IpRanges.1.CidrIp={from}",
             self.group
         );
         let moto = self.moto;
-        move || drop(Self::good(&form, post(moto, "ec2", "/", &form)))
+        move || drop(Self::ec2_of(moto, &form))
     }
 
     /// Ends an instance.

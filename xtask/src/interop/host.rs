@@ -30,8 +30,9 @@ impl Host {
     pub(super) fn start(site: &Site) -> Result<Self> {
         let plugins = site.path("cni-bin");
         if !plugins.is_dir() {
+            let program = site.plugins()?;
             std::fs::create_dir(&plugins)?;
-            crate::dist::link_plugins(site.plugins(), &plugins)?;
+            crate::dist::link_plugins(&program, &plugins)?;
         }
         for dir in EMPTY {
             std::fs::create_dir_all(dir)?;

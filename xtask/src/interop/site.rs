@@ -16,6 +16,7 @@ const BUSYBOX: [&str; 13] =
 pub(crate) struct Site {
     dir: tempfile::TempDir,
     product: Product,
+    program: PathBuf,
     registry: Registry,
 }
 
@@ -30,7 +31,7 @@ impl Site {
         // Short: sockets lie below it, and their paths may have 107 bytes.
         let dir = tempfile::Builder::new().prefix("sextant-").tempdir_in("/tmp")?;
         let registry = Registry::start(dir.path())?;
-        Ok(Self { dir, product, registry })
+        Ok(Self { dir, program: product.sextant(), product, registry })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -39,12 +40,12 @@ impl Site {
 
     /// `sextant`.
     pub(crate) fn program(&self) -> &Path {
-        &self.product.sextant
+        &self.program
     }
 
     /// The program of all CNI plugins.
-    pub(crate) fn plugins(&self) -> &Path {
-        &self.product.plugins
+    pub(crate) fn plugins(&self) -> Result<PathBuf> {
+        self.product.plugins()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {

@@ -39,6 +39,11 @@ enum Ring {
 }
 
 impl Ring {
+    /// Whether it asks for the product ([`Extent::product`]).
+    fn runs_product(self) -> bool {
+        matches!(self, Self::Crash | Self::Interop | Self::Power)
+    }
+
     /// Whether it asks nothing of this machine's kernel: it brings its own, or wants none. Such rings run one after the other beside those
     /// that have the machine.
     fn is_elsewhere(self) -> bool {

@@ -1,9 +1,10 @@
 use cpi::caller::check::{self, Subject, Verdict};
 use cpi::contract::{CloudProvider, Error};
+use k8s_openapi::api::core::v1::{Node, Service};
 use serde_json::json;
 use testkit::proxy::Fault;
 
-use crate::rig::{CLUSTER, MARK, Rig, all, node, nodes, service};
+use crate::rig::{CLUSTER, MARK, Rig, all, node, nodes, other_service, service};
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
@@ -134,8 +135,7 @@ async fn a_port_that_two_services_ask_for_health_is_open_as_long_as_one_does() {
     let nodes = nodes(&rig.run(1));
     let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "8080"});
     let one = service(&[(80, 30080)], &asks);
-    let mut two = service(&[(80, 30081)], &asks);
-    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    let two = other_service(&[(80, 30081)], &asks);
     let client = |port: u16| format!("{port} 0.0.0.0/0 client");
     let health = "8080 10.0.1.0/24 health".to_owned();
     rig.ensure(&one, &nodes).await.unwrap();
@@ -146,12 +146,22 @@ async fn a_port_that_two_services_ask_for_health_is_open_as_long_as_one_does() {
     assert_eq!(rig.rules(), [client(30081), health]);
     // It asks for another, and then for its own.
     let other = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "8081"});
-    let mut other = service(&[(80, 30081)], &other);
-    other.metadata.uid = two.metadata.uid.clone();
+    let other = other_service(&[(80, 30081)], &other);
     rig.ensure(&other, &nodes).await.unwrap();
     assert_eq!(rig.rules(), [client(30081), "8081 10.0.1.0/24 health".to_owned()]);
     rig.delete(&other).await.unwrap();
     rig.has_nothing();
+}
+
+/// Two services with their load balancers, and their nodes: the second one asks a port of the first for health.
+async fn lent(rig: &Rig) -> (Service, Service, Vec<Node>) {
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "30080"});
+    let (one, two) = (service(&[(80, 30080)], &json!({})), other_service(&[(80, 30081)], &asks));
+    rig.ensure(&one, &nodes).await.unwrap();
+    rig.ensure(&two, &nodes).await.unwrap();
+    (one, two, nodes)
 }
 
 /// A port of one service that another asks for health stays open for that one; target groups of others than the cluster's ask in vain.
@@ -159,15 +169,9 @@ async fn a_port_that_two_services_ask_for_health_is_open_as_long_as_one_does() {
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
     let rig = Rig::new();
-    rig.provider.initialize(CLUSTER).await.unwrap();
-    let nodes = nodes(&rig.run(1));
-    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "30080"});
-    let (one, mut two) = (service(&[(80, 30080)], &json!({})), service(&[(80, 30081)], &asks));
-    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    let (one, two, nodes) = lent(&rig).await;
     let client = |port: u16| format!("{port} 0.0.0.0/0 client");
     let health = "30080 10.0.1.0/24 health".to_owned();
-    rig.ensure(&one, &nodes).await.unwrap();
-    rig.ensure(&two, &nodes).await.unwrap();
     let rules = [client(30080), health.clone(), client(30081)];
     assert_eq!(rig.rules(), rules);
     // As long as it cannot be handed on it stays the first one's, which is not done then.
@@ -212,13 +216,7 @@ async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn a_port_that_was_closed_meanwhile_is_opened_for_who_asks_for_it() {
     let rig = Rig::new();
-    rig.provider.initialize(CLUSTER).await.unwrap();
-    let nodes = nodes(&rig.run(1));
-    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "30080"});
-    let (one, mut two) = (service(&[(80, 30080)], &json!({})), service(&[(80, 30081)], &asks));
-    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
-    rig.ensure(&one, &nodes).await.unwrap();
-    rig.ensure(&two, &nodes).await.unwrap();
+    let (one, two, _) = lent(&rig).await;
     // Of many at once, and of the one: moto would say nothing of a rule that is not there.
     let hands_on = "UpdateSecurityGroupRuleDescriptionsIngress";
     rig.proxy.before(hands_on, rig.closes(30080, "10.0.1.0/24"));
@@ -285,8 +283,7 @@ async fn two_services_and_another_cluster_do_not_meet() {
     rig.provider.initialize(CLUSTER).await.unwrap();
     let nodes = nodes(&rig.run(1));
     let one = service(&[(80, 30080)], &json!({}));
-    let mut two = service(&[(80, 30081)], &json!({}));
-    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    let two = other_service(&[(80, 30081)], &json!({}));
     rig.ensure(&one, &nodes).await.unwrap();
     rig.ensure(&two, &nodes).await.unwrap();
     assert_eq!((rig.balancers().len(), rig.groups().len(), rig.rules().len()), (2, 2, 4));

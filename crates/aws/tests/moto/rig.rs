@@ -132,6 +132,13 @@ pub(crate) fn service(ports: &[(u16, u16)], annotations: &Value) -> Service {
     .unwrap()
 }
 
+/// The same of another service.
+pub(crate) fn other_service(ports: &[(u16, u16)], annotations: &Value) -> Service {
+    let mut service = service(ports, annotations);
+    service.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    service
+}
+
 /// Waits until it is so.
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
     let end = Instant::now() + PATIENCE;

@@ -68,7 +68,8 @@ pub struct Settings {
     /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset. So it is
     /// if it sends nothing more at all and for so long there is nothing for it. An endpoint that takes nothing more of a request has not
     /// answered then, nor has one that stops within a head, a chunk, a frame, or a body whose length it has told. It is also how long the
-    /// kernel asks an endpoint that is silent. Over HTTP/2 a request whose bytes wait for so long ends alone.
+    /// kernel asks an endpoint that is silent. Over HTTP/2 a request whose bytes wait for so long ends alone, and a client
+    /// that sends nothing more of a body is waited for as long as its route says.
     pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,

@@ -60,7 +60,7 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
     let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
     // Without what a debugger reads: all is in the guest's memory.
     let sextant = place.path().join("sextant");
-    quiet(Command::new("strip").arg("-o").arg(&sextant).arg(&product.sextant))?;
+    quiet(Command::new("strip").arg("-o").arg(&sextant).arg(product.sextant()))?;
     let mut random = extent.random.clone();
     let stock = Stock::make(place.path(), &registry, &mut random)?;
     let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &sextant, &registry);
