@@ -45,6 +45,8 @@ pub fn run(text: &str) {
         compiler.compile();
         changes.push(change);
     }
+    // Once more for a text of which no line was an object.
+    compiler.compile();
     let (model, reports) = compile(Settings::default(), changes);
     assert_eq!((&model, &reports), (compiler.model(), compiler.reports()));
     for (key, entry) in model.iter() {
