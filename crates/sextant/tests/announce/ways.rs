@@ -69,7 +69,7 @@ impl Stand {
         self.rig.until(&format!("{name} says {said:?}"), says).await;
     }
 
-    fn change(&self, at: usize, make: impl FnOnce(&mut Batch) + Send) {
+    fn reroute(&self, at: usize, make: impl FnOnce(&mut Batch) + Send) {
         in_netns(&self.lan.hosts[at], || {
             let mut batch = Batch::new();
             make(&mut batch);
@@ -106,7 +106,7 @@ async fn nodes_have_routes_to_the_pods_of_others_whatever_becomes_of_them() {
     stand.describe(2).await;
     stand.until_ways(0, &[1, 2]).await;
     for way in TO[1] {
-        stand.change(0, |batch| batch.delete_route(&route(way)));
+        stand.reroute(0, |batch| batch.delete_route(&route(way)));
         stand.until_ways(0, &[1, 2]).await;
     }
     // The condition, too.
@@ -122,20 +122,20 @@ async fn nodes_have_routes_to_the_pods_of_others_whatever_becomes_of_them() {
     api.delete("node-2", &DeleteParams::default()).await.unwrap();
     stand.until_ways(1, &[0]).await;
     stand.until_ways(0, &[1, 2]).await;
-    stand.change(0, |batch| batch.delete_route(&route(TO[1][0])));
-    stand.change(0, |batch| batch.add_route_of(&route(("10.64.77.0/24", "192.0.2.2")), routes::PROTOCOL));
+    stand.reroute(0, |batch| batch.delete_route(&route(TO[1][0])));
+    stand.reroute(0, |batch| batch.add_route_of(&route(("10.64.77.0/24", "192.0.2.2")), routes::PROTOCOL));
     stand.again(0, "services-0");
     stand.until_ways(0, &[1]).await;
 
     // Somebody else's route to the same range holds, and people are told.
     let foreign = route((TO[1][0].0, "192.0.2.77"));
-    stand.change(0, |batch| batch.replace_route(&foreign));
+    stand.reroute(0, |batch| batch.replace_route(&foreign));
     let words = "no route leads to 10.64.1.0/24, the pods of node node-1: this machine has another's route to it via 192.0.2.77";
     stand.rig.event("node-0", "RouteForeign", words).await;
     assert_eq!(stand.ways(0, routes::PROTOCOL).len(), 1, "that of IPv6 is no matter of this");
     assert_eq!(stand.ways(0, 3)["10.64.1.0/24"], "192.0.2.77");
     stand.until_said(0, MADE).await;
-    stand.change(0, |batch| batch.delete_route(&foreign));
+    stand.reroute(0, |batch| batch.delete_route(&foreign));
     stand.until_ways(0, &[1]).await;
     stand.rig.event("node-0", "RoutesMade", "routes lead to the pods of all other nodes").await;
 

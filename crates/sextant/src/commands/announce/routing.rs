@@ -48,7 +48,9 @@ pub(super) struct Routing {
     client: Client,
     events: Events,
     keeper: RefCell<Option<Keeper>>,
-    /// What came of what is wanted; nothing, where nothing is.
+    /// Whether any are wanted.
+    is_on: Cell<bool>,
+    /// What came of what is wanted; nothing, where nothing is, or nothing has come of it yet.
     report: watch::Sender<Option<Report>>,
     /// This node, as it was seen last.
     own: RefCell<Option<Arc<Seen>>>,
@@ -69,6 +71,7 @@ impl Routing {
             client: client.clone(),
             events: Events::new(client, COMPONENT, node),
             keeper: RefCell::default(),
+            is_on: Cell::new(false),
             report: watch::Sender::new(None),
             own: RefCell::default(),
             bell: Notify::new(),
@@ -91,6 +94,7 @@ impl Routing {
         // Until they are known whole nothing is said of them.
         let Nodes::Whole(nodes) = nodes else { return };
         self.is_clean.set(false);
+        self.is_on.set(true);
         *self.own.borrow_mut() = nodes.get(&Name::global(&self.node));
         let mut keeper = self.keeper.borrow_mut();
         if keeper.is_none() {
@@ -110,6 +114,7 @@ impl Routing {
         if self.is_clean.get() {
             return;
         }
+        self.is_on.set(false);
         // It makes none any more once it is dropped.
         drop(self.keeper.borrow_mut().take());
         self.report.send_replace(None);
@@ -146,6 +151,8 @@ impl Routing {
                     let next = self.tell(&mut troubles, report).await;
                     [next, self.say(&mut saying, report).await].into_iter().flatten().min()
                 }
+                // What an earlier process has said stands until more is known.
+                None if self.is_on.get() => None,
                 None => {
                     troubles = Troubles::default();
                     self.unsay(&mut saying).await
@@ -212,7 +219,9 @@ impl Routing {
         let at = format!("{:.0}", Timestamp::now());
         let condition = json!({"type": UNAVAILABLE, "status": status, "reason": reason, "message": message,
             "lastTransitionTime": at, "lastHeartbeatTime": at});
-        saying.has_said |= self.write(saying, &own, condition).await;
+        if self.write(saying, &own, condition).await {
+            saying.has_said = true;
+        }
         saying.not_before
     }
 
