@@ -246,7 +246,9 @@ fn a_route_goes_and_another_to_the_same_network_stays() {
 
 #[test]
 fn routes_of_a_number_go_and_those_of_others_stay() {
-    use kernel::netlink::{Address, Batch, IpNet, Kind, NewLink, Protocol, Route, Socket, link_by_name, routes};
+    use kernel::netlink::{
+        Address, Batch, IpNet, Kind, NewLink, Protocol, Route, Socket, link_by_name, routes,
+    };
     let place = tempfile::tempdir().unwrap();
     let mut owner = owner(place.path());
     // What the kernel makes, or people, is not taken by its number.

@@ -127,7 +127,10 @@ mod tests {
         assert_eq!(listed, [("a", "10.64.1.0/24"), ("a", "fd64::/64")]);
         let wanted = Route { target_node: "dddd".into(), ..Route::default() };
         let refused = routes.create_route("c", "uid", &wanted).await.unwrap_err();
-        assert!(matches!(&refused, Error::RetryAfter { message, .. } if message.contains("node dddd")), "{refused}");
+        assert!(
+            matches!(&refused, Error::RetryAfter { message, .. } if message.contains("node dddd")),
+            "{refused}"
+        );
         routes.delete_route("c", &wanted).await.unwrap();
     }
 }

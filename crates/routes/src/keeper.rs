@@ -134,8 +134,7 @@ impl Worker {
             let rest = at.saturating_duration_since(Instant::now());
             Timespec { tv_sec: rest.as_secs().cast_signed(), tv_nsec: i64::from(rest.subsec_nanos()) }
         });
-        let mut polled =
-            [PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
+        let mut polled = [PollFd::new(&self.bell, PollFlags::IN), PollFd::new(&self.monitor, PollFlags::IN)];
         // Whatever it says, all is looked at.
         let _ = poll(&mut polled, timeout.as_ref());
     }

@@ -160,10 +160,7 @@ mod tests {
     }
 
     fn added(plan: &Plan) -> Vec<(String, Option<IpAddr>, Option<u32>)> {
-        plan.add
-            .iter()
-            .map(|(_, route)| (route.destination.to_string(), route.gateway, route.link))
-            .collect()
+        plan.add.iter().map(|(_, route)| (route.destination.to_string(), route.gateway, route.link)).collect()
     }
 
     fn why(plan: &Plan) -> Vec<&Why> {
@@ -235,16 +232,13 @@ mod tests {
         };
         // One of ours that is no way is none of ours: somebody has taken the number.
         let taken = OwnedRoute { protocol: PROTOCOL, ..hole.clone() };
-        for (foreign, gateway) in
-            [(owned(186, high), Some(ip("192.0.2.9"))), (hole, None), (taken, None)]
-        {
+        for (foreign, gateway) in [(owned(186, high), Some(ip("192.0.2.9"))), (hole, None), (taken, None)] {
             let found = plan(&ways, &here(&[ours("10.64.2.0/24", "192.0.2.2", 7), foreign.clone()]));
             assert_eq!(why(&found), [&Why::Foreign { protocol: foreign.protocol, gateway }]);
             assert_eq!((found.delete.len(), found.add.len()), (1, 0), "ours makes way");
         }
         // In another table, or to a part of the range, it is none of this.
-        let elsewhere =
-            owned(3, Route { table: Some(100), ..route("10.64.2.0/24", "192.0.2.9", 7) });
+        let elsewhere = owned(3, Route { table: Some(100), ..route("10.64.2.0/24", "192.0.2.9", 7) });
         let part = owned(3, route("10.64.2.0/25", "192.0.2.9", 7));
         assert_eq!(plan(&ways, &here(&[elsewhere, part])).add.len(), 1);
     }

@@ -163,7 +163,8 @@ fn packets_come_to_pods_of_other_nodes_and_nothing_is_left_afterwards() {
     let lan = Lan::new(3);
     assert!(!lan.reaches(0, pods(1)[0], 1) && !lan.reaches(0, pods(1)[1], 1), "there is no way yet");
     // What others have, there before and with another's number.
-    let others = Route { gateway: Some("192.0.2.9".parse().unwrap()), ..Route::to("10.99.0.0/16".parse().unwrap()) };
+    let others =
+        Route { gateway: Some("192.0.2.9".parse().unwrap()), ..Route::to("10.99.0.0/16".parse().unwrap()) };
     lan.change(0, |batch| batch.add_route_of(&others, 84));
     let kept = lan.keep(0);
     kept.keeper.want([ways(1), ways(2)].concat());
@@ -244,7 +245,8 @@ fn what_somebody_changes_is_mended() {
     until("the route leaves by the other link", || {
         let found = lan.hosts[0].run(|| {
             let mut socket = Socket::open(Protocol::Route).unwrap();
-            owned_routes(&mut socket, |one| one.is_way_of(PROTOCOL) && one.route.destination.is_ipv4()).unwrap()
+            owned_routes(&mut socket, |one| one.is_way_of(PROTOCOL) && one.route.destination.is_ipv4())
+                .unwrap()
         });
         matches!(found.as_slice(), [one] if one.route.link == Some(e1)).then_some(()).ok_or(found)
     });
@@ -255,10 +257,8 @@ fn a_route_of_somebody_else_is_told_and_left_alone() {
     let lan = Lan::new(2);
     let kept = lan.keep(0);
     let four = || ways(1).into_iter().take(1).collect::<Vec<_>>();
-    let foreign = Route {
-        gateway: Some("192.0.2.9".parse().unwrap()),
-        ..Route::to("10.64.2.0/24".parse().unwrap())
-    };
+    let foreign =
+        Route { gateway: Some("192.0.2.9".parse().unwrap()), ..Route::to("10.64.2.0/24".parse().unwrap()) };
     let has = |protocol: u8, gateway: &str| {
         let gateway: Option<IpAddr> = gateway.parse().ok();
         move |why: &Why| *why == Why::Foreign { protocol, gateway }

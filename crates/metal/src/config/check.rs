@@ -7,8 +7,8 @@ use cpi::contract::{Cidr, NodeAddress};
 use serde_json::Value;
 
 use super::{
-    AddressDocument, Config, ConfigError, Document, Instance, InstanceDocument, NodeRoutes, Pool, PoolDocument,
-    Range,
+    AddressDocument, Config, ConfigError, Document, Instance, InstanceDocument, NodeRoutes, Pool,
+    PoolDocument, Range,
 };
 
 /// What addresses of nodes are of.
@@ -43,7 +43,8 @@ fn node_routes(value: Value) -> Checked<NodeRoutes> {
         Value::Bool(true) => return Ok(NodeRoutes::All),
         Value::Array(networks) => networks,
         other => {
-            let what = format!("{:?} is neither true or false nor networks; {wish}", shown(&other.to_string()));
+            let what =
+                format!("{:?} is neither true or false nor networks; {wish}", shown(&other.to_string()));
             return Err(ConfigError::field(field, what));
         }
     };
@@ -55,7 +56,8 @@ fn node_routes(value: Value) -> Checked<NodeRoutes> {
         match text.parse::<Cidr>() {
             Ok(network) if network.length() > 0 => Ok(network),
             _ => {
-                let what = format!("{:?} is no network of pods; write 10.64.0.0/16 or fd64::/48", shown(&text));
+                let what =
+                    format!("{:?} is no network of pods; write 10.64.0.0/16 or fd64::/48", shown(&text));
                 Err(ConfigError::field(field, what))
             }
         }

@@ -221,8 +221,7 @@ impl Config {
                 words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(600).collect(),
             )
         };
-        let value: Value =
-            serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        let value: Value = serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
         if value.is_null() {
             return Err(malformed("it is empty; write {} for one that says nothing".into()));
         }

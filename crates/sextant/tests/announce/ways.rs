@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
-use kernel::netlink::{Batch, Protocol, Route, Socket, owned_routes};
 use kernel::namespace::in_netns;
+use kernel::netlink::{Batch, Protocol, Route, Socket, owned_routes};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -32,7 +32,8 @@ impl Stand {
         let api = nodes(&self.rig);
         api.patch(&name, &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
         let address = |kind: &str, address: &str| json!({"type": kind, "address": address});
-        let addresses = [address("InternalIP", four.1), address("InternalIP", six.1), address("Hostname", &name)];
+        let addresses =
+            [address("InternalIP", four.1), address("InternalIP", six.1), address("Hostname", &name)];
         let status = Patch::Merge(json!({"status": {"addresses": addresses}}));
         api.patch_status(&name, &PatchParams::default(), &status).await.unwrap();
     }

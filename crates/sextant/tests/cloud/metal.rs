@@ -222,15 +222,23 @@ fn reason(node: &Value) -> Option<&str> {
 
 #[tokio::test]
 async fn a_node_has_routes_when_it_says_so() {
-    let more = ["--cluster-cidr", "10.64.0.0/16", "--allocate-node-cidrs", "--route-reconciliation-period", "200ms"];
+    let more =
+        ["--cluster-cidr", "10.64.0.0/16", "--allocate-node-cidrs", "--route-reconciliation-period", "200ms"];
     let mut rig = start(Some("nodeRoutes: true"), &more).await;
     for (name, address) in [("node-1", "10.0.0.1"), ("node-2", "10.0.0.2")] {
         join(&rig, name, address).await;
         node_is(&rig, name, "without routes", |node| reason(node) == Some("NoRouteCreated")).await;
-        event(&rig, name, "FailedToCreateRoute", "does not say that it has routes to the pods of other nodes").await;
+        event(
+            &rig,
+            name,
+            "FailedToCreateRoute",
+            "does not say that it has routes to the pods of other nodes",
+        )
+        .await;
     }
     // As the process on the node says it.
-    let made = json!({"type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "made"});
+    let made =
+        json!({"type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "made"});
     let made = Patch::Strategic(json!({"status": {"conditions": [made]}}));
     nodes(&rig).patch_status("node-1", &PatchParams::default(), &made).await.unwrap();
     rig.kill("control");

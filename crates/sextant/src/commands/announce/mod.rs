@@ -59,7 +59,9 @@ pub(super) fn run(data_dir: &Path, args: &AnnounceArgs) -> Result<()> {
 /// Takes away what is left when the process ends: the routes.
 fn remove() -> Result<()> {
     let count = routes::remove().map_err(|e| {
-        Failure::new(format!("cannot take away the routes to other nodes' pods: {e}; it needs the capability NET_ADMIN"))
+        Failure::new(format!(
+            "cannot take away the routes to other nodes' pods: {e}; it needs the capability NET_ADMIN"
+        ))
     })?;
     eprintln!("sextant announce: {count} routes to other nodes' pods are taken away");
     Ok(())

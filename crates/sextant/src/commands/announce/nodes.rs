@@ -10,9 +10,9 @@ use cpi::contract::Cidr;
 use k8s_openapi::api::core::v1::{Node, NodeAddress};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kernel::netlink::IpNet;
-use metal::NodeRoutes;
 use kube::core::{ClusterResourceScope, PartialObjectMeta};
 use kube::{Client, Resource};
+use metal::NodeRoutes;
 use routes::Way;
 use serde::{Deserialize, Deserializer};
 
@@ -194,7 +194,8 @@ pub(super) fn ways(nodes: &[Arc<Seen>], own: &str, wanted: &NodeRoutes) -> Vec<W
         let way = move |range: IpNet| Way {
             node: name.clone(),
             range,
-            is_admitted: Cidr::around(range.address(), range.prefix()).is_some_and(|range| wanted.admit(&range)),
+            is_admitted: Cidr::around(range.address(), range.prefix())
+                .is_some_and(|range| wanted.admit(&range)),
             gateways: gateways.clone(),
         };
         node.ranges().into_iter().map(way)

@@ -359,7 +359,8 @@ mod tests {
             range: format!("10.64.{at}.0/24").parse().unwrap(),
             why: if at == 0 { Why::Foreign { protocol: 12, gateway: None } } else { Why::NoAddress },
         };
-        let report = |count: u8| Report { there: 0, missing: (0..count).map(missing).collect(), failed: None };
+        let report =
+            |count: u8| Report { there: 0, missing: (0..count).map(missing).collect(), failed: None };
         let few = texts(&report(2));
         assert_eq!((few.len(), few[0].1, few[1].1), (2, ROUTE_FOREIGN, ROUTE_FAILED));
         assert!(few[0].0.contains("node node-0") && few[0].0.contains("bird"), "{}", few[0].0);
