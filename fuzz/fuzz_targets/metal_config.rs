@@ -1,6 +1,6 @@
 //! Any text as the configuration of provider `metal`: no panic; what is taken has pools with addresses, each of one pool.
 
-use metal::Config;
+use metal::{Config, NodeRoutes};
 
 pub fn run(text: &str) {
     let Ok(config) = Config::parse(text) else { return };
@@ -15,6 +15,9 @@ pub fn run(text: &str) {
             let having = config.pools.iter().filter(|pool| pool.addresses.iter().any(|one| one.overlaps(range)));
             assert_eq!(having.count(), 1, "{range:?}");
         }
+    }
+    if let NodeRoutes::Within(networks) = &config.node_routes {
+        assert!(!networks.is_empty() && networks.iter().all(|network| config.node_routes.admit(network)));
     }
     assert!(config.instances.is_none_or(|all| !all.is_empty()));
 }

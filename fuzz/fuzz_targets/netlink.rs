@@ -1,6 +1,6 @@
 //! Any bytes as datagrams of the kernel: no panic, nothing read beyond the end.
 
-use kernel::netlink::{Attributes, Link, Messages};
+use kernel::netlink::{Attributes, Change, Link, Messages};
 use kernel::tc::{Qdisc, redirection};
 
 fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
@@ -16,7 +16,7 @@ fn walk(attributes: Attributes<'_>, depth: usize) -> usize {
 pub fn run(bytes: &[u8]) {
     for message in Messages::new(bytes) {
         assert!(message.body.len() <= bytes.len());
-        let _ = (Link::read(message), Qdisc::read(message), redirection(message));
+        let _ = (Link::read(message), Qdisc::read(message), redirection(message), Change::read(message));
         walk(Attributes::new(message.body), 0);
         walk(Attributes::after(message.body, 16), 0);
     }

@@ -22,6 +22,8 @@ pub enum Effect {
     Address { link: String, net: String },
     /// A route to a network by a link of the host (`10.96.0.0/16` by `lo`); the inverse takes it away.
     Route { link: String, net: String },
+    /// All ways of the main routing table that carry this number as their protocol, one of ours (rtnetlink(7)); the inverse takes them away.
+    Routes { protocol: u8 },
     /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
     Cgroup { path: PathBuf },
     /// An element of an nftables set or map; the inverse deletes it, if its comment still names `holder`, and the

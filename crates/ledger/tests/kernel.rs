@@ -245,6 +245,47 @@ fn a_route_goes_and_another_to_the_same_network_stays() {
 }
 
 #[test]
+fn routes_of_a_number_go_and_those_of_others_stay() {
+    use kernel::netlink::{
+        Address, Batch, IpNet, Kind, NewLink, Protocol, Route, Socket, link_by_name, routes,
+    };
+    let place = tempfile::tempdir().unwrap();
+    let mut owner = owner(place.path());
+    // What the kernel makes, or people, is not taken by its number.
+    for protocol in [0, 2, 3, 4, 9, 16] {
+        owner.record(Effect::Routes { protocol }).unwrap_err();
+    }
+    kernel::namespace::in_new_netns(|| {
+        let mut socket = Socket::open(Protocol::Route)?;
+        let mut batch = Batch::new();
+        let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+        batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) });
+        socket.run(&batch)?;
+        let link = link_by_name(&mut socket, "br0")?.unwrap().index;
+        owner.record(Effect::Routes { protocol: 83 }).unwrap();
+        let nets: [IpNet; 3] =
+            ["10.64.1.0/24", "fd64:1::/64", "10.64.2.0/24"].map(|net| net.parse().unwrap());
+        let mut batch = Batch::new();
+        for net in ["192.0.2.1/24", "2001:db8::1/64"] {
+            batch.add_address(&Address::new(link, net.parse().unwrap()));
+        }
+        for (net, gateway, protocol) in
+            [(nets[0], "192.0.2.7", 83), (nets[1], "2001:db8::7", 83), (nets[2], "192.0.2.7", 84)]
+        {
+            let gateway = Some(gateway.parse().unwrap());
+            batch.add_route_of(&Route { gateway, ..Route::to(net) }, protocol);
+        }
+        socket.run(&batch)?;
+        let errors = owner.undo_all();
+        assert!(errors.is_empty(), "{errors:?}");
+        let left = routes(&mut socket)?.into_iter().filter(|route| nets.contains(&route.destination));
+        assert_eq!(left.map(|route| route.destination).collect::<Vec<_>>(), [nets[2]]);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn an_nftables_table_goes() {
     use kernel::netlink::{Protocol, Socket};
     use kernel::nft::{Family, Transaction, table_exists};

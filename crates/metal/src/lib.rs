@@ -6,8 +6,8 @@
 //! Which service has which address is told by the services' own status, and nothing else: [`Metal`] is shown all of them
 //! ([`cpi::contract::Services`]), and remembers only what it has promised since they were listed. So it may be killed at any moment.
 //!
-//! **What it never does**: it asks no API server (who runs it shows it the services), keeps nothing on disk, and gives no address to a
-//! link: `announce` answers for what it gives out.
+//! **What it never does**: it asks no API server (who runs it shows it the services), keeps nothing on disk, gives no address to a
+//! link and makes no route: `announce` answers for what it gives out, and nodes keep their routes themselves (`routes`).
 //!
 //! Invariants: no address is given to two services that do not share it; a service keeps the address that it has, whatever becomes
 //! of the file, until it asks for another, or, when it is next looked at (it changes, or the controllers start), a node has it; no node
@@ -19,15 +19,16 @@ mod file;
 mod instances;
 mod live;
 mod machine;
+mod routes;
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use cpi::contract::{CloudProvider, Instances, LoadBalancers, Services};
+use cpi::contract::{CloudProvider, Instances, LoadBalancers, Routes, Services};
 
-pub use config::{Config, ConfigError, Instance, Pool, Range};
+pub use config::{Config, ConfigError, Instance, NodeRoutes, Pool, Range};
 pub use file::File;
 
 use balancer::Balancers;
@@ -88,5 +89,11 @@ impl CloudProvider for Metal {
 
     fn load_balancers(&self) -> Option<&dyn LoadBalancers> {
         Some(self)
+    }
+
+    /// Where the file wants them, once nodes are shown: which have theirs they say themselves.
+    fn routes(&self) -> Option<&dyn Routes> {
+        let is_told = self.config().node_routes.are_wanted() && self.balancers.shown().is_some();
+        if is_told { Some(self) } else { None }
     }
 }

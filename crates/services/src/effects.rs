@@ -1,4 +1,5 @@
-//! What this leaves on a machine, with its owner and its inverses: the table, the addresses of DNS, and routes to Services.
+//! What this leaves on a machine, with its owner and its inverses: the table, the addresses of DNS, routes to Services, and those to other
+//! nodes' pods.
 
 use std::net::IpAddr;
 
@@ -26,6 +27,27 @@ pub fn owner() -> OwnerId {
 /// The record cannot be written.
 pub fn claim_table(owner: &mut Owner, table: &str) -> Result<(), ledger::Error> {
     claim(owner, Effect::NftTable { family: "inet".into(), table: table.into() })
+}
+
+/// Records the routes to other nodes' pods, which carry this number, before any is made.
+///
+/// # Errors
+/// The record cannot be written.
+pub fn claim_routes(owner: &mut Owner, protocol: u8) -> Result<(), ledger::Error> {
+    claim(owner, Effect::Routes { protocol })
+}
+
+/// Takes away the routes to other nodes' pods that an earlier call has made.
+///
+/// # Errors
+/// The kernel refuses, or the record stays.
+pub fn release_routes(owner: &mut Owner) -> Result<(), ledger::Error> {
+    for (id, effect) in owner.records() {
+        if matches!(effect, Effect::Routes { .. }) {
+            owner.undo(id)?;
+        }
+    }
+    Ok(())
 }
 
 /// Sees that an address is one of the machine's: one that no link has is given to loopback.
@@ -202,6 +224,37 @@ mod tests {
             let errors = ledger.owner(&owner()).unwrap().undo_all();
             assert!(errors.is_empty(), "{errors:?}");
             assert_eq!([four, six, others].map(has_route), [0, 0, 1]);
+        });
+    }
+
+    #[test]
+    fn routes_to_other_nodes_go_where_they_are_wanted_no_longer() {
+        beside_a_link("10.97.0.0/16", |ledger| {
+            let nets: [IpNet; 2] = ["10.64.1.0/24", "fd64:1::/64"].map(|net| net.parse().unwrap());
+            let mut socket = Socket::open(Protocol::Route).unwrap();
+            let link = link_by_name(&mut socket, "br0").unwrap().map(|link| link.index);
+            let mut make = || {
+                let mut batch = Batch::new();
+                nets.iter().for_each(|net| batch.add_route_of(&Route { link, ..Route::to(*net) }, 83));
+                socket.run(&batch).unwrap();
+            };
+            let mut owner = ledger.owner(&owner()).unwrap();
+            release_routes(&mut owner).unwrap();
+            for _ in 0..2 {
+                claim_routes(&mut owner, 83).unwrap();
+            }
+            assert_eq!(owner.records().len(), 1);
+            make();
+            // Addresses and networks that a call names are another matter.
+            release_others(&mut owner, &[], &[]).unwrap();
+            assert_eq!(nets.map(has_route), [1, 1]);
+            release_routes(&mut owner).unwrap();
+            assert_eq!((nets.map(has_route), owner.records().len()), ([0, 0], 0));
+            claim_routes(&mut owner, 83).unwrap();
+            make();
+            let errors = owner.undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+            assert_eq!(nets.map(has_route), [0, 0]);
         });
     }
 

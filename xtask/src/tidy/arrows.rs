@@ -31,6 +31,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("agent", &["kernel", "ledger", "client", "grpc", "cri", "csi", "streaming"]),
     ("announce", &["kernel"]),
     ("metal", &["cpi"]),
+    ("routes", &["kernel"]),
     ("services", &["kernel", "ledger", "client"]),
     (
         "sextant",
@@ -54,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "api",
             "agent",
             "announce",
+            "routes",
             "services",
         ],
     ),

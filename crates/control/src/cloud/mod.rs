@@ -171,7 +171,7 @@ async fn run_with(
         }
     };
     let routes = async {
-        if provider.routes().is_some() && context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
+        if context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
             route::run(context.clone(), provider.clone(), trouble).await;
         } else {
             trouble.no_routes().await;

@@ -16,7 +16,8 @@ pub enum Error {
     /// The instance is not there. What is stopped is there.
     #[error("the instance is not there")]
     InstanceNotFound,
-    /// Nothing is wrong, but it takes its time: ask again after this long, and not after a back-off. Only for load balancers.
+    /// Nothing is wrong, but it takes its time: ask again after this long, and not after a back-off. For load balancers; of routes, which
+    /// are asked for at each look anyway, it says that they are waited for.
     #[error("{message}")]
     RetryAfter {
         /// What is waited for, for people.

@@ -100,7 +100,8 @@ pub trait CloudProvider: Send + Sync + 'static {
         None
     }
 
-    /// Routes to nodes' pods; `None`: that controller does not run.
+    /// Routes to nodes' pods; `None`: there are none. It is asked for at each look of that controller: a provider whose file changes may come
+    /// to have them, or not. One behind a socket has said so at the start.
     fn routes(&self) -> Option<&dyn Routes> {
         None
     }

@@ -18,13 +18,7 @@ pub struct Changes {
 impl Changes {
     /// Listens in the caller's network namespace from now on.
     pub fn listen() -> Result<Self> {
-        let say = || "a socket that listens for changes of links";
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)
-            .act("open", say)?;
-        let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1));
-        rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).act("bind", say)?;
-        Ok(Self { fd })
+        Ok(Self { fd: socket()? })
     }
 
     /// Whether something has changed since the last call. Does not wait: poll the descriptor for that.
@@ -41,6 +35,17 @@ impl Changes {
             }
         }
     }
+}
+
+/// A socket of the caller's network namespace that is told of such changes and does not wait for them.
+pub(super) fn socket() -> Result<OwnedFd> {
+    let say = || "a socket that listens for changes of links";
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd =
+        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None).act("open", say)?;
+    let groups = GROUPS.iter().fold(0, |groups, group| groups | 1 << (group - 1));
+    rustix::net::bind(&fd, &SocketAddrNetlink::new(0, groups)).act("bind", say)?;
+    Ok(fd)
 }
 
 impl AsFd for Changes {

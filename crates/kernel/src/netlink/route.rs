@@ -6,8 +6,8 @@ use super::socket::Socket;
 use super::uapi::{
     AF_INET, AF_INET6, AF_UNSPEC, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL,
     NLM_F_REPLACE, RT_SCOPE_LINK, RT_SCOPE_UNIVERSE, RT_TABLE_MAIN, RTA_DST, RTA_GATEWAY, RTA_METRICS,
-    RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_ADVMSS, RTAX_MTU, RTM_DELROUTE, RTM_GETROUTE,
-    RTM_NEWROUTE, RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_RA, RTPROT_UNSPEC,
+    RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTAX_ADVMSS, RTAX_MTU, RTM_GETROUTE, RTM_NEWROUTE,
+    RTN_UNICAST, RTNH_F_ONLINK, RTPROT_BOOT, RTPROT_RA, RTPROT_UNSPEC,
 };
 use super::wire::{Attributes, Batch, Message, Received};
 use crate::Result;
@@ -54,7 +54,7 @@ impl Route {
         }
     }
 
-    fn header(&self, protocol: u8) -> [u8; 12] {
+    pub(super) fn header(&self, protocol: u8) -> [u8; 12] {
         let family = if self.destination.is_ipv4() { AF_INET } else { AF_INET6 };
         let natural = if self.gateway.is_none() && self.destination.is_ipv4() {
             RT_SCOPE_LINK
@@ -69,7 +69,7 @@ impl Route {
         [family, self.destination.prefix(), 0, 0, table, protocol, scope, RTN_UNICAST, f0, f1, f2, f3]
     }
 
-    fn write(&self, m: &mut Message<'_>) {
+    pub(super) fn write(&self, m: &mut Message<'_>) {
         if self.destination.prefix() > 0 {
             put(m, RTA_DST, self.destination.network().address());
         }
@@ -100,6 +100,11 @@ impl Route {
         if message.kind != RTM_NEWROUTE {
             return None;
         }
+        Self::read_any(message)
+    }
+
+    /// Reads a message about a route, whatever it says became of it.
+    pub(super) fn read_any(message: Received<'_>) -> Option<Self> {
         let attributes = Attributes::after(message.body, 12);
         let number = |kind| attributes.find(kind).and_then(|a| a.u32());
         let metric = |kind| attributes.find(RTA_METRICS)?.nested().find(kind)?.u32();
@@ -155,14 +160,13 @@ impl Batch {
     }
 
     fn new_route(&mut self, route: &Route, flags: u16, verb: &'static str) {
+        self.new_route_of(route, RTPROT_BOOT, flags, verb);
+    }
+
+    pub(super) fn new_route_of(&mut self, route: &Route, protocol: u8, flags: u16, verb: &'static str) {
         let object = describe(route);
-        route.write(&mut self.message(
-            RTM_NEWROUTE,
-            NLM_F_ACK | flags,
-            &route.header(RTPROT_BOOT),
-            verb,
-            object,
-        ));
+        let header = route.header(protocol);
+        route.write(&mut self.message(RTM_NEWROUTE, NLM_F_ACK | flags, &header, verb, object));
     }
 
     /// Asks for the route that a packet to `destination` would take, which [`Route::read`] reads from the answer.
@@ -175,18 +179,11 @@ impl Batch {
 
     /// Deletes the first route that fits, whoever made it: somebody, or the kernel for an address.
     pub fn delete_route(&mut self, route: &Route) {
-        let object = describe(route);
-        route.write(&mut self.message(
-            RTM_DELROUTE,
-            NLM_F_ACK,
-            &route.header(RTPROT_UNSPEC),
-            "delete",
-            object,
-        ));
+        self.delete_route_of(route, RTPROT_UNSPEC);
     }
 }
 
-fn describe(route: &Route) -> String {
+pub(super) fn describe(route: &Route) -> String {
     match route.gateway {
         Some(gateway) => format!("route to {} via {gateway}", route.destination),
         None => format!("route to {}", route.destination),

@@ -11,6 +11,9 @@ use rustix::io::Errno;
 
 use crate::{Effect, Error};
 
+/// Numbers of routing protocols up to this one are those of the kernel, of people and of advertisements (`RTPROT_*`).
+const RESERVED: u8 = 16;
+
 impl Effect {
     /// Whether this can be undone without harming anything else: refused before it is written down.
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -28,6 +31,10 @@ impl Effect {
                 if net.parse::<kernel::netlink::IpNet>().is_err() =>
             {
                 Some("its address is none with a prefix")
+            }
+            // The kernel's own, those of people, and of router advertisements: nobody's mark.
+            Self::Routes { protocol } if *protocol <= RESERVED => {
+                Some("a protocol of routes of ours is above those that rtnetlink(7) gives to all")
             }
             Self::LoopDevice { tag } if tag.is_empty() || tag.len() > 63 => Some("a tag has 1 to 63 bytes"),
             Self::Process { pid, .. } if *pid <= 1 => Some("not a process of ours"),
@@ -52,6 +59,9 @@ impl Effect {
             Self::Route { link, net } => {
                 net.parse().map_or(Ok(()), |net| kernel::netlink::delete_route(link, net))
             }
+            Self::Routes { protocol } => kernel::netlink::Socket::open(kernel::netlink::Protocol::Route)
+                .and_then(|mut socket| kernel::netlink::delete_routes_of(&mut socket, *protocol))
+                .map(drop),
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
             Self::NftElement { family, table, set, key, holder } => {
                 kernel::nft::delete_element(family, table, set, key, holder)
@@ -78,6 +88,7 @@ impl Effect {
             Self::Link { .. }
             | Self::Address { .. }
             | Self::Route { .. }
+            | Self::Routes { .. }
             | Self::Cgroup { .. }
             | Self::NftElement { .. }
             | Self::NftTable { .. }

@@ -69,9 +69,14 @@ impl Balancers {
         self.with(|state| state.services = Some(services));
     }
 
+    /// What of the cluster is shown, if it is.
+    pub(crate) fn shown(&self) -> Option<Arc<dyn Services>> {
+        self.with(|state| state.services.clone())
+    }
+
     /// All services, if they are shown.
     pub(crate) fn services(&self) -> Option<Vec<Arc<Service>>> {
-        self.with(|state| state.services.clone()).map(|services| services.all())
+        self.shown().map(|services| services.all())
     }
 }
 

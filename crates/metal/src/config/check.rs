@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use cpi::contract::NodeAddress;
+use cpi::contract::{Cidr, NodeAddress};
+use serde_json::Value;
 
 use super::{
-    AddressDocument, Config, ConfigError, Document, Instance, InstanceDocument, Pool, PoolDocument, Range,
+    AddressDocument, Config, ConfigError, Document, Instance, InstanceDocument, NodeRoutes, Pool,
+    PoolDocument, Range,
 };
 
 /// What addresses of nodes are of.
@@ -30,11 +32,37 @@ pub(super) fn checked(document: Document) -> Checked<Config> {
         unique("instances", "name", instances.iter().map(|one| &one.name))?;
         unique("instances", "id", instances.iter().map(|one| &one.id))?;
     }
-    if document.node_routes {
-        let what = "true is not there yet: nothing here sets routes to other nodes' pods; leave it out, and have a network plugin do that";
-        return Err(ConfigError::field("nodeRoutes", what));
+    Ok(Config { pools, instances, node_routes: node_routes(document.node_routes)? })
+}
+
+fn node_routes(value: Value) -> Checked<NodeRoutes> {
+    let field = "nodeRoutes";
+    let wish = "write true, or the networks that all pods are in: [10.64.0.0/16, \"fd64::/48\"]";
+    let networks = match value {
+        Value::Null | Value::Bool(false) => return Ok(NodeRoutes::None),
+        Value::Bool(true) => return Ok(NodeRoutes::All),
+        Value::Array(networks) => networks,
+        other => {
+            let what =
+                format!("{:?} is neither true or false nor networks; {wish}", shown(&other.to_string()));
+            return Err(ConfigError::field(field, what));
+        }
+    };
+    if networks.is_empty() {
+        return Err(ConfigError::field(field, format!("is empty; {wish}")));
     }
-    Ok(Config { pools, instances })
+    let network = |field: &str, value: Value| {
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        match text.parse::<Cidr>() {
+            Ok(network) if network.length() > 0 => Ok(network),
+            _ => {
+                let what =
+                    format!("{:?} is no network of pods; write 10.64.0.0/16 or fd64::/48", shown(&text));
+                Err(ConfigError::field(field, what))
+            }
+        }
+    };
+    each(field, networks, network).map(NodeRoutes::Within)
 }
 
 fn each<T, U>(field: &str, all: Vec<T>, check: fn(&str, T) -> Checked<U>) -> Checked<Vec<U>> {

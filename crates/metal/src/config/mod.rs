@@ -11,8 +11,9 @@ use std::io::Read as _;
 use std::net::IpAddr;
 use std::path::Path;
 
-use cpi::contract::NodeAddress;
+use cpi::contract::{Cidr, NodeAddress};
 use serde::Deserialize;
+use serde_json::Value;
 
 pub use range::Range;
 
@@ -26,6 +27,38 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The machines that there are; `None`: each node is taken for one.
     pub instances: Option<Vec<Instance>>,
+    /// Whether nodes have routes to the pods of other nodes of the same link, which they make themselves.
+    pub node_routes: NodeRoutes,
+}
+
+/// To which pods nodes have routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodeRoutes {
+    /// To none.
+    #[default]
+    None,
+    /// To those of each node.
+    All,
+    /// To those whose addresses are in one of these networks, of which there is at least one: no node can have packets for others led to it.
+    Within(Vec<Cidr>),
+}
+
+impl NodeRoutes {
+    /// Whether there are any.
+    #[must_use]
+    pub fn are_wanted(&self) -> bool {
+        *self != Self::None
+    }
+
+    /// Whether a node's range of pods' addresses is one that routes may lead to.
+    #[must_use]
+    pub fn admit(&self, range: &Cidr) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Within(networks) => networks.iter().any(|network| network.covers(range)),
+        }
+    }
 }
 
 /// Addresses that services get of their own.
@@ -117,7 +150,7 @@ struct Document {
     pools: Vec<PoolDocument>,
     instances: Option<Vec<InstanceDocument>>,
     #[serde(default)]
-    node_routes: bool,
+    node_routes: Value,
 }
 
 #[derive(Deserialize)]
@@ -188,8 +221,7 @@ impl Config {
                 words.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(600).collect(),
             )
         };
-        let value: serde_json::Value =
-            serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
+        let value: Value = serde_saphyr::from_str(text).map_err(|error| malformed(error.to_string()))?;
         if value.is_null() {
             return Err(malformed("it is empty; write {} for one that says nothing".into()));
         }

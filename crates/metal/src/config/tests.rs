@@ -21,7 +21,7 @@ instances:
   region: cellar
   labels: {example.com/disk: nvme}
 - {name: node-2, shutdown: true}
-nodeRoutes: false
+nodeRoutes: true
 "#;
 
 #[test]
@@ -47,6 +47,25 @@ fn a_whole_file_is_read() {
         ("rack-1/7", 2, "r640")
     );
     assert_eq!((instances[1].id.as_str(), instances[1].shutdown), ("node-2", true));
+    assert_eq!((&config.node_routes, &Config::default().node_routes), (&NodeRoutes::All, &NodeRoutes::None));
+}
+
+#[test]
+fn routes_lead_to_pods_of_networks_that_are_named() {
+    let of = |text: &str| Config::parse(text).unwrap().node_routes;
+    let admits = |routes: &NodeRoutes, range: &str| routes.admit(&range.parse().unwrap());
+    let none = of("nodeRoutes: false");
+    assert!(!none.are_wanted() && !admits(&none, "10.64.1.0/24"));
+    let all = of("nodeRoutes: true");
+    assert!(all.are_wanted() && admits(&all, "10.64.1.0/24") && admits(&all, "fd64::/64"));
+    let within = of("nodeRoutes: [10.64.0.0/16, 'fd64::/48']");
+    assert!(within.are_wanted());
+    for range in ["10.64.1.0/24", "10.64.0.0/16", "fd64:0:0:7::/64"] {
+        assert!(admits(&within, range), "{range}");
+    }
+    for range in ["10.65.1.0/24", "10.64.0.0/15", "8.8.8.0/24", "fd65::/64", "::/0"] {
+        assert!(!admits(&within, range), "{range}");
+    }
 }
 
 #[test]
@@ -132,7 +151,11 @@ fn what_cannot_work_is_refused_by_its_field() {
             "addresses[0].address",
             "127.0.0.1",
         ),
-        ("nodeRoutes: true", "nodeRoutes", "leave it out"),
+        ("nodeRoutes: 1", "nodeRoutes: \"1\"", "neither true or false nor networks"),
+        ("nodeRoutes: []", "nodeRoutes", "is empty"),
+        ("nodeRoutes: [10.64.0.0/16, 10.64.0.0]", "nodeRoutes[1]", "\"10.64.0.0\" is no network of pods"),
+        ("nodeRoutes: [7]", "nodeRoutes[0]", "\"7\" is no network of pods"),
+        ("nodeRoutes: [0.0.0.0/0]", "nodeRoutes[0]", "is no network of pods"),
         ("{", "configuration", ""),
     ] {
         let error = Config::parse(text).unwrap_err().to_string();

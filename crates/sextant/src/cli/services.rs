@@ -56,7 +56,8 @@ pub(crate) struct ServicesArgs {
     #[arg(long, value_name = "FILE", default_value = "/etc/resolv.conf", conflicts_with = "upstream")]
     pub(crate) resolv_conf: PathBuf,
     /// Answer on this node's links for the addresses of load balancers that are in the pools of this file, which is that of the cloud
-    /// provider `metal`; one of the cluster's nodes does for each
+    /// provider `metal`; one of the cluster's nodes does for each. Where it says `nodeRoutes: true`, routes lead from here to the pods of
+    /// other nodes
     #[arg(long, value_name = "FILE")]
     pub(crate) announce: Option<PathBuf>,
     /// Take all that this has made on the machine away, and end
@@ -69,13 +70,15 @@ pub(crate) struct ServicesArgs {
 #[command(after_help = "Examples:
   sextant announce cloud.yaml
   sextant announce /etc/sextant/cloud.yaml --kubeconfig /etc/kubernetes/admin.conf --node node-1
+  sextant announce --remove                        # no routes lead to other nodes' pods
 
 It is for nodes where another proxy makes Services reachable. `sextant services --announce FILE` does the same in one process. When it
-ends, another node answers at once.")]
+ends, another node answers at once, and routes stay.")]
 pub(crate) struct AnnounceArgs {
-    /// The file of the cloud provider `metal`: its pools say which addresses are answered for, and on which links
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
+    /// The file of the cloud provider `metal`: its pools say which addresses are answered for, and on which links; with
+    /// `nodeRoutes: true` routes lead from here to the pods of other nodes
+    #[arg(value_name = "FILE", required_unless_present = "remove")]
+    pub(crate) file: Option<PathBuf>,
     /// How to reach the API server [default: KUBECONFIG; in a pod, the pod's service account; else what `sextant api` has written
     /// into the data directory]
     #[arg(long, value_name = "FILE")]
@@ -83,6 +86,9 @@ pub(crate) struct AnnounceArgs {
     /// The name of this node [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
+    /// Take away the routes that were made on this machine, and end
+    #[arg(long, exclusive = true)]
+    pub(crate) remove: bool,
 }
 
 fn server(text: &str) -> Result<SocketAddr, String> {

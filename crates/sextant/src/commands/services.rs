@@ -39,6 +39,12 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
     }
     let table = format!("{}-services", instance.name);
     effects::claim_table(&mut owner, &table)?;
+    // Whether there are to be any the file says, which may change.
+    match pools.is_some() {
+        true => effects::claim_routes(&mut owner, routes::PROTOCOL)?,
+        false => effects::release_routes(&mut owner)
+            .context(|| "take away the routes to other nodes' pods of an earlier call".into())?,
+    }
     let of_dns = args.dns_address.iter().filter(|_| !args.no_dns);
     let addresses: Vec<IpAddr> = of_dns.chain(&args.own_address).copied().collect();
     effects::release_others(&mut owner, &addresses, &args.service_network)
@@ -47,7 +53,7 @@ pub(crate) fn run(instance: &Instance, args: &ServicesArgs) -> Result<()> {
         effects::claim_address(&mut owner, address)
             .map_err(|e| Failure::new(format!("cannot give this machine the address {address}: {e}")))?;
     }
-    let services = routes(&mut owner, &args.service_network)?;
+    let services = ways(&mut owner, &args.service_network)?;
     let node = args.node.clone().unwrap_or_else(host);
     let networks = Networks::new(args.pod_network.clone(), args.node_port_addresses.clone(), services);
     let own = match args.no_dns {
@@ -71,7 +77,7 @@ pub(super) fn host() -> String {
 }
 
 /// The networks of Services to which this machine's programs have a way of ours.
-fn routes(owner: &mut Owner, networks: &[IpNet]) -> Result<Vec<IpNet>> {
+fn ways(owner: &mut Owner, networks: &[IpNet]) -> Result<Vec<IpNet>> {
     let mut ours = Vec::new();
     for net in networks {
         let outcome = effects::claim_route(owner, *net);

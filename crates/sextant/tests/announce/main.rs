@@ -10,6 +10,7 @@ mod nodes;
 #[path = "../control/rig.rs"]
 mod rig;
 mod stand;
+mod ways;
 
 use std::net::IpAddr;
 use std::time::Instant;

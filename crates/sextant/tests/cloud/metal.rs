@@ -214,6 +214,51 @@ async fn nodes_are_the_machines_of_the_inventory() {
     nothing_was_forbidden(&rig);
 }
 
+/// What a node says of the way to its pods, or others say of it.
+fn reason(node: &Value) -> Option<&str> {
+    let conditions = node["status"]["conditions"].as_array()?;
+    conditions.iter().find(|one| one["type"] == "NetworkUnavailable")?["reason"].as_str()
+}
+
+#[tokio::test]
+async fn a_node_has_routes_when_it_says_so() {
+    let more =
+        ["--cluster-cidr", "10.64.0.0/16", "--allocate-node-cidrs", "--route-reconciliation-period", "200ms"];
+    let mut rig = start(Some("nodeRoutes: true"), &more).await;
+    for (name, address) in [("node-1", "10.0.0.1"), ("node-2", "10.0.0.2")] {
+        join(&rig, name, address).await;
+        node_is(&rig, name, "without routes", |node| reason(node) == Some("NoRouteCreated")).await;
+        event(
+            &rig,
+            name,
+            "FailedToCreateRoute",
+            "does not say that it has routes to the pods of other nodes",
+        )
+        .await;
+    }
+    // As the process on the node says it.
+    let made =
+        json!({"type": "NetworkUnavailable", "status": "False", "reason": "RouteCreated", "message": "made"});
+    let made = Patch::Strategic(json!({"status": {"conditions": [made]}}));
+    nodes(&rig).patch_status("node-1", &PatchParams::default(), &made).await.unwrap();
+    rig.kill("control");
+    rig.again("control");
+    // Who is started next says so, too.
+    let gone = Patch::Strategic(
+        json!({"status": {"conditions": [{"type": "NetworkUnavailable", "$patch": "delete"}]}}),
+    );
+    nodes(&rig).patch_status("node-2", &PatchParams::default(), &gone).await.unwrap();
+    node_is(&rig, "node-2", "without routes", |node| reason(node) == Some("NoRouteCreated")).await;
+    // Routes are wanted no longer: nobody waits for them, and what a node has said it has said.
+    write(&rig, "{}");
+    node_is(&rig, "node-2", "waiting for nothing", |node| reason(node).is_none()).await;
+    node_is(&rig, "node-1", "as it says", |node| reason(node) == Some("RouteCreated")).await;
+    write(&rig, "nodeRoutes: true");
+    node_is(&rig, "node-2", "without routes", |node| reason(node) == Some("NoRouteCreated")).await;
+    node_is(&rig, "node-1", "as it says", |node| reason(node) == Some("RouteCreated")).await;
+    nothing_was_forbidden(&rig);
+}
+
 /// Who has which address, by what everybody sees; nobody has one twice.
 async fn given_out(rig: &Rig) -> BTreeMap<String, String> {
     let all = rig.objects_of::<Service>("").list(&ListParams::default()).await.unwrap();

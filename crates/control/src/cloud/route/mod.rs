@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::events::{EventType, Events};
+use client::events::EventType;
 use cpi::contract::{CloudProvider, Error, Node, Route, Routes};
 use futures_util::StreamExt as _;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::Context;
-use super::trouble::Trouble;
+use super::trouble::{Failing, Trouble};
 
 /// So many calls run at the same time.
 const CALLS: usize = 200;
@@ -26,23 +26,65 @@ const CALLS: usize = 200;
 const TRIES: u32 = 5;
 /// How long is waited between these.
 const PAUSE: Duration = Duration::from_millis(100);
+/// Reasons of events of a node to which a route could not be made, and to which it could.
+const REASONS: [&str; 2] = ["FailedToCreateRoute", "RouteCreated"];
 
 struct Controller<'a> {
     context: Arc<Context>,
     routes: &'a dyn Routes,
-    events: Events,
+    /// Nodes to which no route can be made yet.
+    waiting: Arc<Failing>,
 }
 
-/// Works until it is dropped.
+/// Works until it is dropped. A provider may come to have routes, or have none any more, while it runs.
 pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, trouble: &Trouble) {
-    let Some(routes) = provider.routes() else { return };
-    let events = context.events("route_controller");
     let mut times = tokio::time::interval(context.setup.route_period);
     times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let it = Controller { context, routes, events };
+    let (waiting, mut had) = (waiting(&context), false);
     loop {
         times.tick().await;
+        let Some(routes) = provider.routes() else {
+            trouble.no_routes().await;
+            if std::mem::take(&mut had) {
+                withdraw(&context).await;
+            }
+            continue;
+        };
+        had = true;
+        let it = Controller { context: context.clone(), routes, waiting: waiting.clone() };
         it.round(trouble).await;
+    }
+}
+
+fn waiting(context: &Context) -> Arc<Failing> {
+    Arc::new(Failing::new(context.events("route_controller"), REASONS))
+}
+
+/// Takes back what was said of nodes that wait for a route: nobody makes it any more, and nothing would be scheduled there for ever.
+async fn withdraw(context: &Context) {
+    for node in context.nodes.find(plan::waits) {
+        write(context, &node, plan::nothing_said()).await;
+    }
+}
+
+/// Writes a condition of a node, as it is in a patch.
+async fn write(context: &Context, node: &Node, condition: Value) {
+    let api: Api<Node> = Api::all(context.client.clone());
+    let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": {"conditions": [condition]}});
+    let patch = Patch::Strategic(patch);
+    for left in (0..TRIES).rev() {
+        match api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await {
+            Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {
+                tokio::time::sleep(PAUSE).await
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
+            Ok(_) => return,
+            Err(error) => {
+                let (name, why) = (node.name_any(), client::causes(&error));
+                eprintln!("sextant control: warning: cannot write the condition of node {name}: {why}");
+                return;
+            }
+        }
     }
 }
 
@@ -93,6 +135,8 @@ impl Controller<'_> {
         } else {
             tokio::join!(self.create(&nodes, &plan.create), deleted)
         };
+        let uids: BTreeSet<&str> = nodes.iter().filter_map(|node| node.metadata.uid.as_deref()).collect();
+        self.waiting.keep(|uid| uids.contains(uid));
         let told = futures_util::stream::iter(&nodes).for_each_concurrent(CALLS, async |node| {
             let name = node.name_any();
             if let Some(has_ranges) = plan.nodes.get(&name) {
@@ -133,9 +177,15 @@ impl Controller<'_> {
             let Err(error) = self.routes.create_route(self.cluster(), uid, route).await else { return true };
             let (to, name, took) = (&route.destination_cidr, &route.target_node, began.elapsed());
             let text = format!("Could not create route {uid} {to} for node {name} after {took:?}: {error}");
-            if let Some(node) = node {
-                let failed = "FailedToCreateRoute";
-                self.events.tell(&node.object_ref(&()), EventType::Warning, failed, failed, text).await;
+            if let Some(of) = node.map(|node| node.object_ref(&())) {
+                let [failed, _] = REASONS;
+                match error {
+                    // What the provider waits for is told once.
+                    Error::RetryAfter { .. } => drop(self.waiting.fails(&of, &text).await),
+                    _ => {
+                        self.waiting.events().tell(&of, EventType::Warning, failed, failed, text).await;
+                    }
+                }
             }
             if left == 0 || !matches!(error, Error::AlreadyExists(_)) {
                 return false;
@@ -147,23 +197,8 @@ impl Controller<'_> {
 
     /// Says of a node whether its pods are reached.
     async fn tell(&self, node: &Node, is_reached: bool) {
-        let Some(condition) = plan::said(node, is_reached, Timestamp::now()) else { return };
-        let api: Api<Node> = Api::all(self.context.client.clone());
-        let patch = json!({"metadata": {"uid": node.metadata.uid}, "status": {"conditions": [condition]}});
-        let patch = Patch::Strategic(patch);
-        for left in (0..TRIES).rev() {
-            match api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await {
-                Err(kube::Error::Api(status)) if status.code == 409 && left > 0 => {
-                    tokio::time::sleep(PAUSE).await
-                }
-                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
-                Ok(_) => return,
-                Err(error) => {
-                    let (name, why) = (node.name_any(), client::causes(&error));
-                    eprintln!("sextant control: warning: cannot write the condition of node {name}: {why}");
-                    return;
-                }
-            }
+        if let Some(condition) = plan::said(node, is_reached, Timestamp::now()) {
+            write(&self.context, node, condition).await;
         }
     }
 }

@@ -121,3 +121,14 @@ pub(super) fn said(node: &Node, is_reached: bool, now: Timestamp) -> Option<Valu
         "lastHeartbeatTime": at}),
     )
 }
+
+/// Whether it is said of a node that it waits for a route.
+pub(super) fn waits(node: &Node) -> bool {
+    condition(node, UNAVAILABLE)
+        .is_some_and(|has| has.status == "True" && has.reason.as_deref() == Some("NoRouteCreated"))
+}
+
+/// What takes back whatever is said, in a strategic merge patch.
+pub(super) fn nothing_said() -> Value {
+    json!({"type": UNAVAILABLE, "$patch": "delete"})
+}

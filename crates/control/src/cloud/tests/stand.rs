@@ -173,7 +173,9 @@ impl Server {
             let mut all: Vec<Value> = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
             for one in patch["status"]["conditions"].as_array().unwrap() {
                 all.retain(|other| other["type"] != one["type"]);
-                all.push(one.clone());
+                if one["$patch"] != "delete" {
+                    all.push(one.clone());
+                }
             }
             patch["status"]["conditions"] = json!(all);
         }

@@ -1,10 +1,14 @@
-//! `sextant announce`, and the same within `sextant services`: addresses of load balancers are answered for on this node's links.
+//! `sextant announce`, and the same within `sextant services`: addresses of load balancers are answered for on this node's links, and
+//! routes lead from it to the pods of other nodes.
 //!
 //! What is wanted comes from the caches that Services are known by, and from the nodes; the configuration of the provider `metal` says
-//! which addresses are this cluster's own, and on which links. `announce::Announcer` does the rest, and says what came of it.
+//! which addresses are this cluster's own, and on which links, and whether there are routes. `announce::Announcer` and `routes::Keeper` do
+//! the rest, and say what came of it.
 
 mod file;
+mod nodes;
 mod people;
+mod routing;
 mod wanted;
 
 use std::cell::RefCell;
@@ -17,7 +21,7 @@ use announce::{Announcer, Said, Setup, cluster_of};
 use client::cache::{Cache, Name};
 use client::kubeconfig;
 use grpc::process;
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
@@ -27,7 +31,9 @@ use tokio::sync::{Notify, mpsc};
 use crate::cli::AnnounceArgs;
 use crate::failure::{Context, Failure, Result};
 pub(super) use file::ConfigFile;
+use nodes::Nodes;
 use people::People;
+use routing::Routing;
 use wanted::Wishes;
 
 /// The namespace that every cluster has, and by whose uid it is known.
@@ -39,22 +45,31 @@ const LOOK: Duration = Duration::from_secs(5);
 /// As much waits to be told to people; more is not told.
 const WAITING: usize = 4096;
 
-/// Only what is said of nodes by their metadata is kept of them.
-type NodeMeta = PartialObjectMeta<Node>;
-
 /// Announces until it is told to end, beside whatever proxy makes Services reachable here.
 pub(super) fn run(data_dir: &Path, args: &AnnounceArgs) -> Result<()> {
+    let Some(file) = &args.file else { return remove() };
     kernel::memory::share_one_arena();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context(|| "start to answer for addresses".into())?;
-    runtime.block_on(serve(data_dir, args))
+    runtime.block_on(serve(data_dir, file, args))
 }
 
-async fn serve(data_dir: &Path, args: &AnnounceArgs) -> Result<()> {
+/// Takes away what is left when the process ends: the routes.
+fn remove() -> Result<()> {
+    let count = routes::remove().map_err(|e| {
+        Failure::new(format!(
+            "cannot take away the routes to other nodes' pods: {e}; it needs the capability NET_ADMIN"
+        ))
+    })?;
+    eprintln!("sextant announce: {count} routes to other nodes' pods are taken away");
+    Ok(())
+}
+
+async fn serve(data_dir: &Path, file: &Path, args: &AnnounceArgs) -> Result<()> {
     let ended = process::told_to_end();
-    let file = ConfigFile::open(&args.file)?;
+    let file = ConfigFile::open(file)?;
     let own = data_dir.join("api/kubeconfig");
     let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
     let server = config.cluster_url.to_string();
@@ -147,9 +162,7 @@ impl Announcing {
     /// # Errors
     /// The kernel gives no sockets.
     pub(super) async fn run(self, ready: impl FnOnce()) -> Result<()> {
-        let nodes = Cache::<NodeMeta>::start(&self.client);
-        let tell = self.due.clone();
-        nodes.listen(move |_| tell.tell(|changed| changed.nodes = true));
+        let mut nodes = Nodes::start(&self.client, self.file.config().node_routes.are_wanted(), &self.due);
         let cluster = cluster_of(&uid_of_the_cluster(&self.client).await);
         nodes.filled().await;
         let (tell, mut said) = mpsc::channel::<Said>(WAITING);
@@ -158,10 +171,12 @@ impl Announcing {
         let announcer =
             Announcer::start(setup, move |what| drop(tell.try_send(what))).map_err(|e| may_not(&e))?;
         self.file.tell_if_empty(self.command);
+        let routing = Routing::new(self.command, &self.client, &self.node);
         let mut people = People::new(self.command, &self.client, &self.world, &self.node);
         let mut wishes = Wishes::new(self.command, self.node, self.file);
         wishes.look(&self.world, &self.due.take(), &nodes);
         announcer.want(wishes.wanted());
+        routing.want(wishes.node_routes(), &nodes);
         ready();
         let wishes = RefCell::new(wishes);
         // Beside the rest: the server may be slow to take events.
@@ -173,22 +188,55 @@ impl Announcing {
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let wishing = async {
+            // Nodes of which more is to be known, or less, until they are listed.
+            let mut next: Option<Nodes> = None;
             loop {
-                let is_other = tokio::select! {
+                let (is_other, of_routes) = tokio::select! {
                     () = self.due.bell.notified() => {
-                        wishes.borrow_mut().look(&self.world, &self.due.take(), &nodes)
+                        let changed = self.due.take();
+                        (wishes.borrow_mut().look(&self.world, &changed, &nodes), changed.nodes)
                     }
-                    _ = look.tick() => wishes.borrow_mut().look_at_file(),
+                    _ = look.tick() => {
+                        let is_other = wishes.borrow_mut().look_at_file();
+                        (is_other, is_other)
+                    }
+                    () = filled(next.as_ref()) => {
+                        if let Some(listed) = next.take() {
+                            nodes = listed;
+                        }
+                        let changed = Changed { nodes: true, ..self.due.take() };
+                        (wishes.borrow_mut().look(&self.world, &changed, &nodes), true)
+                    }
                 };
                 if is_other {
                     announcer.want(wishes.borrow_mut().wanted());
+                }
+                let wants_routes = wishes.borrow().node_routes().are_wanted();
+                if next.as_ref().unwrap_or(&nodes).is_whole() != wants_routes {
+                    // There is one watch of them, but for the moment in which the other begins.
+                    next = match next {
+                        Some(_) => None,
+                        None => Some(Nodes::start(&self.client, wants_routes, &self.due)),
+                    };
+                }
+                if of_routes || !routing.is_settled(wants_routes) {
+                    routing.want(wishes.borrow().node_routes(), &nodes);
                 }
             }
         };
         tokio::select! {
             () = telling => Ok(()),
             never = wishing => never,
+            never = routing.follow() => match never {},
         }
+    }
+}
+
+/// Resolves once these are known, if there are to be others.
+async fn filled(nodes: Option<&Nodes>) {
+    match nodes {
+        Some(nodes) => nodes.filled().await,
+        None => std::future::pending().await,
     }
 }
 

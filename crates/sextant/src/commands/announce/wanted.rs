@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use announce::{Claim, Links, Wanted};
-use client::cache::{Cache, Name};
-use kube::ResourceExt as _;
-use metal::Pool;
+use client::cache::Name;
+use metal::{NodeRoutes, Pool};
 use services::balancers::{Book, Nodes, balancer, takes_part};
 use services::world::World;
 
+use super::Changed;
 use super::file::ConfigFile;
-use super::{Changed, NodeMeta};
+use super::nodes::Nodes as All;
 
 /// All that is known of it.
 #[derive(Debug)]
@@ -41,11 +41,24 @@ impl Wishes {
         self.file.has_changed(self.command)
     }
 
+    /// Which routes are to lead to the pods of other nodes.
+    pub(super) fn node_routes(&self) -> &NodeRoutes {
+        &self.file.config().node_routes
+    }
+
     /// Looks at what has changed; whether something else may be wanted now.
-    pub(super) fn look(&mut self, world: &World, changed: &Changed, nodes: &Cache<NodeMeta>) -> bool {
+    pub(super) fn look(&mut self, world: &World, changed: &Changed, nodes: &All) -> bool {
         let mut is_other = false;
         if changed.nodes {
-            is_other |= self.enter_nodes(&nodes.all());
+            let (mut all, mut taking_part) = (BTreeSet::new(), BTreeSet::new());
+            nodes.each(|node| {
+                let name = node.name.clone().unwrap_or_default();
+                if takes_part(node) {
+                    taking_part.insert(name.clone());
+                }
+                all.insert(name);
+            });
+            is_other |= self.enter_nodes(all, taking_part);
         }
         let known = world.read();
         for name in &changed.services {
@@ -55,10 +68,7 @@ impl Wishes {
         is_other
     }
 
-    fn enter_nodes(&mut self, nodes: &[Arc<NodeMeta>]) -> bool {
-        let all: BTreeSet<String> = nodes.iter().map(|node| node.name_any()).collect();
-        let of_part = nodes.iter().filter(|node| takes_part(&node.metadata));
-        let taking_part: BTreeSet<String> = of_part.map(|node| node.name_any()).collect();
+    fn enter_nodes(&mut self, all: BTreeSet<String>, taking_part: BTreeSet<String>) -> bool {
         let is_other = all != *self.all || taking_part != *self.taking_part;
         (self.all, self.taking_part) = (all.into(), taking_part.into());
         is_other
@@ -138,10 +148,6 @@ mod tests {
 
     use super::*;
 
-    fn node(name: &str, labels: serde_json::Value) -> Arc<NodeMeta> {
-        Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap())
-    }
-
     #[test]
     fn addresses_of_pools_are_wanted_on_their_links_by_nodes_that_take_part() {
         let dir = tempfile::tempdir().unwrap();
@@ -149,9 +155,10 @@ mod tests {
         let pools = "pools: [{name: a, addresses: [192.0.2.7-192.0.2.9], links: [e1]}, {name: b, addresses: ['2001:db8::/64']}]";
         std::fs::write(&path, pools).unwrap();
         let mut wishes = Wishes::new("test", "node-1".into(), ConfigFile::open(&path).unwrap());
-        let excluded = json!({"node.kubernetes.io/exclude-from-external-load-balancers": ""});
-        let nodes = [node("node-1", json!({})), node("node-2", excluded)];
-        assert!(wishes.enter_nodes(&nodes) && !wishes.enter_nodes(&nodes));
+        let set = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+        // The second is excluded.
+        let enter = |wishes: &mut Wishes| wishes.enter_nodes(set(&["node-1", "node-2"]), set(&["node-1"]));
+        assert!(enter(&mut wishes) && !enter(&mut wishes) && !wishes.node_routes().are_wanted());
         let ingress = ["192.0.2.7", "192.0.2.10", "2001:db8::1"].map(|ip| json!({"ip": ip}));
         let service = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"type": "LoadBalancer"},
             "status": {"loadBalancer": {"ingress": ingress}}});
@@ -162,13 +169,12 @@ mod tests {
         assert!(wishes.book.enter(&name, found));
 
         let wanted = wishes.wanted();
-        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        assert_eq!(*wanted.nodes, names(&["node-1", "node-2"]));
+        assert_eq!(*wanted.nodes, set(&["node-1", "node-2"]));
         let (four, six) = ("192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap());
         let claims: Vec<_> =
             wanted.addresses.iter().map(|(address, claim)| (*address, &*claim.links)).collect();
         assert_eq!(claims, [(four, &Links::Named(vec!["e1".into()])), (six, &Links::Fitting)]);
-        assert!(wanted.addresses.values().all(|claim| *claim.nodes == names(&["node-1"])));
+        assert!(wanted.addresses.values().all(|claim| *claim.nodes == set(&["node-1"])));
         // The ends of both, but for the first of the /64, which no service gets.
         assert_eq!(wanted.expected.len(), 3);
         assert_eq!((wishes.pool_of(four), wishes.is_only_here(four)), ("a".to_owned(), true));

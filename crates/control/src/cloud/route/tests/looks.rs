@@ -4,7 +4,7 @@ use cpi::contract::{Error, Route};
 use serde_json::{Value, json};
 
 use super::super::super::tests::stand::{Server, Told};
-use super::super::{Controller, Trouble};
+use super::super::{Controller, Trouble, waiting, withdraw};
 
 fn named(name: &str, range: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"podCIDRs": [range]}})
@@ -20,8 +20,8 @@ fn reason(server: &Server, name: &str) -> String {
 
 async fn look(server: &Server, cloud: &Told) {
     let context = server.context().await;
-    let events = context.events("route_controller");
-    Controller { context, routes: cloud, events }.look().await.unwrap();
+    let waiting = waiting(&context);
+    Controller { context, routes: cloud, waiting }.look().await.unwrap();
 }
 
 #[tokio::test]
@@ -72,9 +72,8 @@ async fn what_is_in_the_way_is_tried_again_at_once_and_not_for_ever() {
 async fn what_passes_by_itself_is_no_failure() {
     let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
     let context = server.context().await;
-    let (events, trouble) =
-        (context.events("route_controller"), Trouble::start(&context.client, "host").await);
-    let it = Controller { context, routes: &cloud, events };
+    let (waiting, trouble) = (waiting(&context), Trouble::start(&context.client, "host").await);
+    let it = Controller { context, routes: &cloud, waiting };
     let passing =
         Error::RetryAfter { message: "not known yet".into(), after: std::time::Duration::from_secs(9) };
     let round = async |error: Option<Error>| {
@@ -87,6 +86,52 @@ async fn what_passes_by_itself_is_no_failure() {
     assert_eq!(round(Some(Error::Failed("denied".into()))).await, ["SyncRoutesFailed"]);
     assert_eq!(round(Some(passing)).await, ["SyncRoutesFailed"], "that is not over");
     assert_eq!(round(None).await, ["SyncRoutesFailed", "SyncedRoutes"]);
+}
+
+/// Ours: a provider may have to wait for somebody for as long as it likes.
+#[tokio::test]
+async fn a_route_that_is_waited_for_is_told_once() {
+    let (server, cloud) = (Server::with([named("node-1", "10.120.0.0/24")]), Told::default());
+    let context = server.context().await;
+    let it = Controller { waiting: waiting(&context), context, routes: &cloud };
+    let after = std::time::Duration::from_secs(9);
+    let passing = || Error::RetryAfter { message: "nobody has said so".into(), after };
+    let told = async || {
+        it.look().await.unwrap();
+        it.waiting.events().told().await;
+        server.state().told.clone()
+    };
+    cloud.failing.lock().unwrap().extend([passing(), passing(), passing()]);
+    for _ in 0..3 {
+        assert_eq!(told().await, ["FailedToCreateRoute"]);
+    }
+    assert_eq!(reason(&server, "node-1"), "NoRouteCreated");
+    // Another failure is one each time.
+    cloud.failing.lock().unwrap().extend([Error::Failed("denied".into()), Error::Failed("denied".into())]);
+    assert_eq!((told().await.len(), told().await.len()), (2, 3));
+    told().await;
+    assert_eq!(reason(&server, "node-1"), "RouteCreated");
+}
+
+/// Ours: nothing would be scheduled on them for ever.
+#[tokio::test]
+async fn nodes_wait_for_no_route_that_nobody_makes_any_more() {
+    let with = |name: &str, status: &str, reason: &str| {
+        let said = json!({"type": "NetworkUnavailable", "status": status, "reason": reason});
+        let ready = json!({"type": "Ready", "status": "True"});
+        json!({"metadata": {"name": name}, "status": {"conditions": [said, ready]}})
+    };
+    let nodes = [
+        with("waits", "True", "NoRouteCreated"),
+        with("has", "False", "RouteCreated"),
+        with("others", "True", "CalicoIsDown"),
+    ];
+    let server = Server::with(nodes);
+    withdraw(&server.context().await).await;
+    let reasons = ["waits", "has", "others"].map(|name| reason(&server, name));
+    assert_eq!(reasons, ["", "RouteCreated", "CalicoIsDown"]);
+    assert_eq!(server.state().writes, ["PATCH waits/status"]);
+    assert_eq!(server.node("waits").unwrap()["status"]["conditions"][0]["type"], "Ready");
 }
 
 /// What others have in their network is not ours to take.
