@@ -94,7 +94,8 @@ mod tests {
             }
             // Both have the same port of any address, which two sockets of one namespace cannot.
             let any = SocketAddrV4::new([0, 0, 0, 0].into(), 4711);
-            let (inside, here) = (tcp_in(&there, &home, true, 1)?, socket(AddressFamily::INET, SocketType::STREAM, None));
+            let (inside, here) =
+                (tcp_in(&there, &home, true, 1)?, socket(AddressFamily::INET, SocketType::STREAM, None));
             let here: OwnedFd = here.unwrap();
             for socket in [&inside, &here] {
                 bind(socket, &any).unwrap();

@@ -291,7 +291,8 @@ fn a_table_in_another_namespace_goes_and_no_other_namespaces() {
     let path = place.path().join("netns");
     let there = || {
         let file = fs::File::open(&path).unwrap();
-        in_netns(&file, || table_exists(&mut Socket::open(Protocol::Netfilter)?, Family::Inet, "kept")).unwrap()
+        in_netns(&file, || table_exists(&mut Socket::open(Protocol::Netfilter)?, Family::Inet, "kept"))
+            .unwrap()
     };
     let make = || {
         pin_new_netns(&path).unwrap();
@@ -305,8 +306,12 @@ fn a_table_in_another_namespace_goes_and_no_other_namespaces() {
         file.metadata().unwrap().ino()
     };
     let mut owner = owner(place.path());
-    let effect =
-        |inode| Effect::NetnsTable { netns: path.clone(), inode, family: "inet".into(), table: "kept".into() };
+    let effect = |inode| Effect::NetnsTable {
+        netns: path.clone(),
+        inode,
+        family: "inet".into(),
+        table: "kept".into(),
+    };
     let first = make();
     let id = owner.record(effect(first)).unwrap();
     assert!(there());

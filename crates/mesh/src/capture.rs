@@ -51,12 +51,12 @@ impl Names {
     }
 }
 
-/// The rules in a pod's namespace. They go when this does; [`Names::kept`] stays.
+/// The rules in a pod's namespace. They go when this does: new connections of the pod go their own way then, and such as are open go on.
+/// [`Names::kept`] stays.
 #[derive(Debug)]
 pub struct Capture {
-    /// The table belongs to it.
-    nft: Socket,
-    table: String,
+    /// The table of the rules belongs to it.
+    _owner: Socket,
 }
 
 impl Capture {
@@ -80,18 +80,8 @@ impl Capture {
             let mut nft = Socket::open(Protocol::Netfilter)?;
             change.commit(&mut nft)?;
             let listeners = [four, six].into_iter().flatten().map(|(_, listener)| listener).collect();
-            Ok((Self { nft, table: names.rules.clone() }, listeners))
+            Ok((Self { _owner: nft }, listeners))
         })
-    }
-
-    /// Lets new connections of the pod go their own way. Such as are open go on as long as this lives.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn release(&mut self) -> Result<()> {
-        let mut change = Transaction::new();
-        change.flush_chain(FAMILY, &self.table, OUTPUT);
-        change.commit(&mut self.nft)
     }
 }
 

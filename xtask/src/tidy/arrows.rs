@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "aws",
             "metal",
             "smi",
+            "mesh",
             "api",
             "agent",
             "announce",

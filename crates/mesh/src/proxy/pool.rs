@@ -62,9 +62,7 @@ impl Pool {
 
     /// Closes those that have ended or waited for too long.
     pub(super) fn sweep(&self, now: Instant) {
-        self.keep(|_, idle| {
-            !idle.socket.has_news() && now.saturating_duration_since(idle.since) < self.age
-        });
+        self.keep(|_, idle| !idle.socket.has_news() && now.saturating_duration_since(idle.since) < self.age);
     }
 
     /// Closes those of a network.

@@ -114,20 +114,19 @@ fn a_pod_that_leaves_keeps_its_connections_and_nothing_else() {
     site.node.swap(Cluster::new(&[1, 0]).tables()).unwrap();
     // It is there without the mesh, too.
     let direct = site.far_has_the_service();
-    let mut pod = site.capture(1);
+    let pod = site.capture(1);
     assert_eq!(there(&site), ["test-mesh", "test-mesh-nat"]);
     let mut open = site.pod.run(|| connect(WEB));
     assert_eq!(ask(&mut open).who, "v1");
-    pod.capture.release().unwrap();
+    drop(pod.capture);
     site.node.leave(pod.network).unwrap();
+    assert_eq!(there(&site), ["test-mesh-nat"]);
     // New connections are nobody's business.
     assert_eq!(site.pod.run(|| ask(&mut connect(WEB))).who, "direct");
     assert_eq!(ask(&mut open).who, "v1");
     assert!(site.over.try_recv().is_err(), "it has a connection");
     drop(open);
     assert_eq!(site.over.recv_timeout(site::PATIENCE).unwrap(), pod.network);
-    drop(pod);
-    assert_eq!(there(&site), ["test-mesh-nat"]);
     drop(direct);
 }
 
