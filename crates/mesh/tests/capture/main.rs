@@ -5,14 +5,15 @@ mod cluster;
 mod site;
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use cluster::Cluster;
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{Family, tables};
-use site::{Answer, Site, ask, connect, until};
+use site::{Site, until};
 use testkit::netns::{Netns, addresses, join};
+use testkit::whoami::{Answer, ask, connect, has_ended, status};
 
 /// Where the Service is, which nobody has but the mesh.
 const WEB: &str = "10.96.0.1:80";
@@ -89,14 +90,6 @@ fn who_comes_to_the_listener_itself_is_not_led_in_a_circle() {
         assert!(has_ended(&mut client), "{listener}");
     }
     assert_eq!(tally(&site, 3).values().sum::<usize>(), 3);
-}
-
-/// Whether a connection ends, or is reset, and nothing more comes. That it only rests is neither.
-fn has_ended(stream: &mut TcpStream) -> bool {
-    match stream.read(&mut [0; 1]) {
-        Ok(count) => count == 0,
-        Err(e) => e.kind() == ErrorKind::ConnectionReset,
-    }
 }
 
 /// The tables in the pod.
@@ -177,7 +170,7 @@ fn pods_share_no_connection_and_no_opinion_of_endpoints() {
     });
     let _other = site.capture_in(&other, 2);
     for _ in 0..20 {
-        let refused = other.run(|| site::status(&mut connect(WEB)));
+        let refused = other.run(|| status(&mut connect(WEB)));
         assert_eq!(refused, Some(503));
     }
     let seen = tally(&site, 40);

@@ -1,7 +1,6 @@
 //! A pod and a place where backends are, with a link between them, and the node's proxy in the test's own network.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -12,6 +11,7 @@ use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Settings};
 use rustix::net::getsockname;
 use testkit::netns::{Netns, addresses, change, index, join};
+use testkit::whoami::serve;
 
 use crate::cluster::{V1, V2};
 
@@ -38,14 +38,6 @@ pub(crate) struct Captured {
     pub(crate) listeners: Vec<SocketAddr>,
 }
 
-/// What a backend said.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) who: String,
-    /// The address that it was asked from.
-    pub(crate) peer: String,
-}
-
 impl Site {
     pub(crate) fn new() -> Self {
         let (pod, far) = (Netns::new(), Netns::new());
@@ -56,7 +48,7 @@ impl Site {
         });
         for (who, at) in [("v1", V1), ("v2", V2)] {
             let listener = far.run(|| TcpListener::bind(at).unwrap());
-            backend(who, listener);
+            serve(who, listener);
         }
         let (tell, over) = channel();
         let settings = Settings { seed: 1, ..Settings::default() };
@@ -88,7 +80,7 @@ impl Site {
             addresses("lo", &["10.96.0.1/32"]);
             TcpListener::bind("10.96.0.1:80").unwrap()
         });
-        backend("direct", listener.try_clone().unwrap());
+        serve("direct", listener.try_clone().unwrap());
         listener
     }
 }
@@ -97,72 +89,6 @@ impl Site {
 pub(crate) fn route_to_services() {
     let route = Route { link: Some(index("eth0")), ..Route::to("10.96.0.0/16".parse().unwrap()) };
     change(|batch| batch.add_route(&route));
-}
-
-/// Answers requests with its name and the client's address, until the test ends.
-fn backend(who: &'static str, listener: TcpListener) {
-    std::thread::spawn(move || {
-        while let Ok((stream, peer)) = listener.accept() {
-            std::thread::spawn(move || {
-                let mut reader = BufReader::new(stream);
-                loop {
-                    let mut line = String::new();
-                    while line != "\r\n" {
-                        line.clear();
-                        if !matches!(reader.read_line(&mut line), Ok(1..)) {
-                            return;
-                        }
-                    }
-                    let body = format!("{who} {}", peer.ip());
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-                    if reader.get_mut().write_all(answer.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-}
-
-/// A connection from the network that the calling thread is in.
-pub(crate) fn connect(to: impl ToSocketAddrs) -> TcpStream {
-    let stream = TcpStream::connect(to).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Asks over a connection, which can be asked over again.
-pub(crate) fn ask(stream: &mut TcpStream) -> Answer {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").unwrap();
-    let (head, body) = read(stream).expect("an answer");
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    let (who, peer) = body.split_once(' ').unwrap();
-    Answer { who: who.into(), peer: peer.into() }
-}
-
-/// The status of the answer to a request, if there is one.
-pub(crate) fn status(stream: &mut TcpStream) -> Option<u16> {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").ok()?;
-    let (head, _) = read(stream)?;
-    head.get(9..12)?.parse().ok()
-}
-
-/// An answer's head and body. No byte behind it is read.
-fn read(stream: &mut TcpStream) -> Option<(String, String)> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().unwrap())
-    });
-    let mut body = vec![0; length?];
-    stream.read_exact(&mut body).ok()?;
-    Some((head, String::from_utf8(body).unwrap()))
 }
 
 /// Waits until it is so.
