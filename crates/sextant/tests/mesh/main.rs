@@ -21,7 +21,7 @@ use testkit::whoami::{ask, connect, has_ended, serve};
 
 /// Pods, and a place with a link to each where the backends are and the Service itself is answered for: what a node's Services do.
 struct Pods {
-    far: Netns,
+    _far: Netns,
     pods: Vec<Netns>,
 }
 
@@ -47,7 +47,7 @@ impl Pods {
             pod
         });
         let pods = pods.collect();
-        Self { far, pods }
+        Self { _far: far, pods }
     }
 
     /// Pins a pod's namespace at a path of the rig, as a runtime does.
@@ -126,10 +126,6 @@ async fn members_go_by_a_split_and_others_are_not_touched() {
     assert_eq!(rig.end("mesh"), Some(0), "{}", rig.words("mesh"));
     assert_eq!((pods.asks(0), pods.asks(1)), ("direct".into(), "direct".into()));
     assert_eq!((pods.tables(0), pods.tables(1)), (vec![], vec![]));
-    assert!(
-        pods.far.run(|| TcpListener::bind("10.55.0.3:8080")).is_err(),
-        "the backends are there to the end"
-    );
 }
 
 #[tokio::test]
