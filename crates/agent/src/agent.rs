@@ -457,7 +457,7 @@ pub(crate) mod tests {
             let target = head.strip_prefix("GET ")?;
             let (path, list) = lists.iter().find(|(path, _)| target.starts_with(path.as_str()))?;
             match &target[path.len()..] {
-                rest if rest.starts_with('/') => Some(("403 Forbidden", "{}".to_owned())),
+                rest if rest.starts_with('/') => Some(("403 Forbidden", forbidden(path, &rest[1..]))),
                 rest if rest.starts_with('?') && !rest.contains("watch=") => Some(("200 OK", list.clone())),
                 _ => None,
             }
@@ -482,6 +482,16 @@ pub(crate) mod tests {
         let agent = Agent::new(Client::try_from(config).unwrap(), setup(), machine);
         agent.pods.filled().await;
         agent
+    }
+
+    /// What an API server says of an object, at the beginning of the rest of a request's first line, that may not be read.
+    fn forbidden(path: &str, rest: &str) -> String {
+        let kind = path.rsplit('/').next().unwrap();
+        let name = rest.split([' ', '?', '/']).next().unwrap();
+        let message = format!("{kind} {name:?} is forbidden");
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+            "reason": "Forbidden", "code": 403})
+        .to_string()
     }
 
     pub(crate) fn setup() -> Setup {

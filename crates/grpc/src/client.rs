@@ -51,7 +51,7 @@ impl Channel {
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOWS);
         let handshake = builder.handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(std::io::Error::other)?;
+        let (sender, connection) = handshake.map_err(|e| std::io::Error::other(broken(&e).message))?;
         // Its end shows in the calls.
         tokio::spawn(async move { connection.await.ok() });
         Ok(Self { sender, deadline: None })

@@ -1,14 +1,17 @@
 //! A server on loopback that answers each connection's one request as a test says, however wrong that is.
 #![allow(clippy::unwrap_used, reason = "a test's tool: what fails here fails the test")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long who is to connect may take.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 type Once = (usize, fn(&mut TcpStream));
 
@@ -84,14 +87,17 @@ impl Faulty {
 }
 
 /// A server of HTTP/2 that goes while it is written to: who connects is told what wants to be confirmed, and nothing is read any more, so that
-/// the confirmation, at the latest, meets a broken pipe. The socket's file is gone when this many have connected; the thread ends then.
+/// the confirmation, at the latest, meets a broken pipe. The socket's file is gone when this many have connected; the thread ends then, and panics
+/// where one of them does not come.
 pub fn deaf(socket: &Path, count: usize) -> thread::JoinHandle<()> {
     let listener = UnixListener::bind(socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
     let socket = socket.to_owned();
     thread::spawn(move || {
+        let end = Instant::now() + PATIENCE;
         let mut held = Vec::new();
         for _ in 0..count {
-            let (mut stream, _) = listener.accept().unwrap();
+            let mut stream = accept(&listener, end);
             stream.shutdown(Shutdown::Read).unwrap();
             let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
             let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
@@ -101,6 +107,22 @@ pub fn deaf(socket: &Path, count: usize) -> thread::JoinHandle<()> {
         }
         std::fs::remove_file(socket).unwrap();
     })
+}
+
+/// The next one who connects, until `end`.
+fn accept(listener: &UnixListener, end: Instant) -> UnixStream {
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(false).unwrap();
+                return stream;
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < end => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => panic!("nobody connects to {:?} in {PATIENCE:?}: {error}", listener.local_addr()),
+        }
+    }
 }
 
 /// The request's head, and for a form its body too.

@@ -178,6 +178,18 @@ impl Server {
         all(&self.ec2(&format!("Action=DescribeInstances&InstanceId.1={id}")), "privateDnsName").remove(0)
     }
 
+    /// What takes back a rule for TCP of the nodes' security group once it is called.
+    pub fn closes(&self, port: u16, from: &str) -> impl FnOnce() + Send + 'static + use<> {
+        let rule = "IpPermissions.1";
+        let form = format!(
+            "Action=RevokeSecurityGroupIngress&GroupId={}&{rule}.IpProtocol=tcp&{rule}.FromPort={port}&{rule}.ToPort={port}\
+             &{rule}.IpRanges.1.CidrIp={from}&Version=2016-11-15",
+            self.group
+        );
+        let moto = self.moto;
+        move || drop(Self::good(&form, post(moto, "ec2", "/", &form)))
+    }
+
     /// Ends an instance.
     pub fn terminate(&self, id: &str) {
         self.ec2(&format!("Action=TerminateInstances&InstanceId.1={id}"));

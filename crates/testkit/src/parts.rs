@@ -76,7 +76,7 @@ struct Outcome {
     names: String,
 }
 
-/// Prints what a part says, all of a test at once, up to its end.
+/// Prints which test a part begins, and all of what is said of it at once, when it has ended.
 #[expect(clippy::unwrap_used, reason = "tests that cannot be run fail")]
 fn follow(mut child: Child) -> Outcome {
     let mut outcome = None;
@@ -87,10 +87,11 @@ fn follow(mut child: Child) -> Outcome {
             outcome = Some(count);
             continue;
         }
-        let is_end = line.starts_with("test ") && !line.ends_with(" ...");
+        let is_begin = line.starts_with("test ") && line.ends_with(" ...");
+        let is_end = line.starts_with("test ") && !is_begin;
         kept.push_str(&line);
         kept.push('\n');
-        if is_end {
+        if is_begin || is_end {
             print!("{kept}");
             kept.clear();
         }
@@ -99,12 +100,16 @@ fn follow(mut child: Child) -> Outcome {
         print!("{kept}");
     }
     let status = child.wait().unwrap();
-    let mut outcome = outcome.unwrap_or_default();
-    if !status.success() && outcome.failed == 0 {
-        println!("a part of the tests ended with {status}");
-        outcome.failed = 1;
+    match outcome {
+        Some(outcome) if status.success() || outcome.failed > 0 => outcome,
+        told => {
+            println!(
+                "a part of the tests ended with {status}, and {}",
+                if told.is_some() { "none failed" } else { "no count" }
+            );
+            Outcome { failed: 1, ..told.unwrap_or_default() }
+        }
     }
-    outcome
 }
 
 /// "3 passed, 1 failed some_test".
@@ -142,6 +147,11 @@ mod tests {
             |script: &str| Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
         assert_eq!(follow(child("echo 2 passed, 0 failed")).passed, 2);
         assert_eq!(follow(child("echo test a ...; exit 3")).failed, 1);
+        assert_eq!(follow(child("echo test a ...; echo test a ... ok")).failed, 1);
+        assert_eq!(
+            follow(child("echo 2 passed, 0 failed; exit 3")),
+            Outcome { passed: 2, failed: 1, names: String::new() }
+        );
         assert_eq!(follow(child("echo 1 passed, 1 failed a; exit 1")).names, "a");
     }
 }

@@ -1,6 +1,7 @@
 //! A proxy between a client of AWS' query protocol and a server of it, which fails calls as a test says.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +30,19 @@ impl Fault {
     }
 }
 
+/// What a test does before a call.
+struct Before(Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Before {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Before")
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// What is done before calls, by name, each once.
+    before: Vec<(String, Before)>,
     /// Calls that fail, by name, how often, and how.
     faults: Vec<(String, usize, Fault)>,
     counts: BTreeMap<String, usize>,
@@ -67,6 +79,11 @@ impl Proxy {
         self.state().faults.push((call.into(), times, fault));
     }
 
+    /// Before the next call of this name is answered, this is done: what others do meanwhile.
+    pub fn before(&self, call: &str, act: impl FnOnce() + Send + 'static) {
+        self.state().before.push((call.into(), Before(Box::new(act))));
+    }
+
     /// No call fails any more. How many failures were still to come.
     pub fn heal(&self) -> usize {
         let left = std::mem::take(&mut self.state().faults);
@@ -94,15 +111,21 @@ fn pass(
 ) -> std::io::Result<()> {
     let (headers, body) = request.split_once("\r\n\r\n").unwrap_or((request, ""));
     let call = body.split('&').find_map(|pair| pair.strip_prefix("Action=")).unwrap_or_default();
-    let fault = {
+    let (before, fault) = {
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         *state.counts.entry(call.into()).or_default() += 1;
         let fits = |one: &&mut (String, usize, Fault)| one.1 > 0 && (one.0 == call || one.0 == "*");
-        state.faults.iter_mut().find(fits).map(|one| {
+        let at = state.before.iter().position(|one| one.0 == call);
+        let before = at.map(|at| state.before.remove(at).1);
+        let fault = state.faults.iter_mut().find(fits).map(|one| {
             one.1 -= 1;
             one.2.clone()
-        })
+        });
+        (before, fault)
     };
+    if let Some(Before(act)) = before {
+        act();
+    }
     if let Some(Fault::Refused(status, body)) = &fault {
         answer(stream, *status, "content-type: text/xml\r\n", body.as_bytes());
         return Ok(());

@@ -10,10 +10,17 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::Result;
-use crate::program::{cargo, quiet};
+use crate::program::{call, cargo_command, quiet};
 
 /// Where engines and plugins keep what they know; empty here.
 const EMPTY: &[&str] = &["/run", "/var/lib/cni", "/etc/cni", "/dev/shm"];
+
+/// What builds our plugins as they are installed.
+pub(crate) fn building() -> Command {
+    let mut cargo = cargo_command();
+    cargo.args(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"]);
+    cargo
+}
 
 /// See above.
 pub(super) struct Host {
@@ -29,7 +36,7 @@ impl Host {
     pub(super) fn start(dir: &Path) -> Result<Self> {
         let plugins = dir.join("cni-bin");
         if !plugins.is_dir() {
-            cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
+            call(&mut building())?;
             std::fs::create_dir(&plugins)?;
             crate::dist::link_plugins(&plugins)?;
         }

@@ -13,6 +13,7 @@ mod runtimes;
 mod scenarios;
 mod site;
 
+pub(crate) use host::building as plugins;
 pub(crate) use kubectl::{Program as Kubectl, Server as ApiServer, debian as debian_kubectl};
 pub(crate) use site::Site;
 

@@ -5,26 +5,29 @@ use std::process::Command;
 use std::thread::JoinHandle;
 
 use super::{Ring, fuzz};
+use crate::interop;
 use crate::program::{cargo_command, output, patient};
 
-/// Builds that go on, one after the other; dropping it waits for them.
+/// A build of the product that goes on, and others behind it; dropping it waits for the product.
 pub(super) struct Ahead(Option<JoinHandle<()>>);
 
 impl Ahead {
     /// Begins with what these rings want.
     pub(super) fn start(rings: &[Ring]) -> Self {
-        let mut builds = Vec::new();
+        let (mut first, mut then) = (Vec::new(), Vec::new());
         if rings.iter().any(|ring| ring.wants_release()) {
-            builds.push(release());
+            first.push(release());
+        }
+        if rings.contains(&Ring::Interop) {
+            then.push(interop::plugins());
         }
         if rings.contains(&Ring::Fuzz) {
-            builds.push(fuzz::building());
+            then.push(fuzz::building());
         }
-        // What does not build here is built again by the ring that wants it, and told there.
+        // Who wants what is built behind it waits for that by cargo's own locks.
         Self(Some(std::thread::spawn(move || {
-            for build in builds {
-                let _ = output(patient(&build).arg("--quiet"));
-            }
+            build(&first);
+            std::thread::spawn(move || build(&then));
         })))
     }
 }
@@ -32,6 +35,13 @@ impl Ahead {
 impl Drop for Ahead {
     fn drop(&mut self) {
         let _ = self.0.take().map(JoinHandle::join);
+    }
+}
+
+/// What does not build here is built again by the ring that wants it, and told there.
+fn build(commands: &[Command]) {
+    for command in commands {
+        let _ = output(patient(command).arg("--quiet"));
     }
 }
 

@@ -1,5 +1,5 @@
 //! `test` and `soak`: the rings of tests, each timed, in two rows beside each other: those that have the machine, and those that run
-//! elsewhere. One that fails does not stop the next.
+//! elsewhere (`soak` has one row). One that fails does not stop the next.
 
 mod ahead;
 mod crash;

@@ -1,11 +1,17 @@
 //! `cargo test --workspace`, counted.
 
 use std::io::{BufRead as _, BufReader};
+use std::num::NonZeroUsize;
 use std::process::{Command, Stdio};
 
 use super::Count;
 use crate::Result;
 use crate::program::{cargo, cargo_command, shown};
+
+/// How many tests of a program run at once; Rust's test program takes it for one for each processor.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// For each processor: most tests wait for clocks, kernels and other programs.
+const AT_ONCE: usize = 2;
 
 /// Runs them; `built` is called when all of them are built.
 pub(super) fn run(built: impl FnOnce()) -> Result<Count> {
@@ -14,6 +20,10 @@ pub(super) fn run(built: impl FnOnce()) -> Result<Count> {
     built();
     let mut command = cargo_command();
     command.args(test);
+    if std::env::var_os(THREADS).is_none() {
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        command.env(THREADS, (AT_ONCE * processors).to_string());
+    }
     counted(command)
 }
 

@@ -64,8 +64,8 @@ pub(super) async fn judge(
         Some(why) => Some(Waiting::new("Evicted", why)),
         None => match refusal(agent, pod, &made(agent, pod).await?).await {
             Ok(refused) => refused,
-            Err(Unknown(why)) => {
-                let words = format!("{}; node {} is not known yet", why.message, agent.setup.node);
+            Err(Unknown(why, cause)) => {
+                let words = format!("{}; {cause}", why.message);
                 if is_news(agent, key, &words) {
                     eprintln!("sextant agent: pod {}/{} waits: {words}", key.name.namespace, key.name.name);
                 }
@@ -74,7 +74,7 @@ pub(super) async fn judge(
         },
     };
     // Nothing is waited for between this and what it was judged by: of two that want the same one alone is let in.
-    agent.with_memory(key, |memory| memory.admitted = refused.is_none());
+    agent.with_memory(key, |memory| (memory.admitted, memory.ended) = (refused.is_none(), false));
     let Some(Waiting { reason, message }) = refused else { return Ok(None) };
     let failed = Waiting::new(&reason, format!("Pod was rejected: {message}"));
     agent.with_memory(key, |memory| memory.failed = Some(failed));
@@ -101,11 +101,21 @@ impl Agent {
         }
         self.queue.add_all(keys);
     }
+
+    /// Notes whether a pod has come to its end by itself. Once it has, what it had of the node is for others: of a pod of a file nobody
+    /// but this agent may ever say so.
+    pub(super) fn note_end(&self, key: &Key, has_ended: bool) {
+        let before = self.with_memory(key, |memory| std::mem::replace(&mut memory.ended, has_ended));
+        if has_ended && before == Some(false) {
+            self.retry_resizes();
+            self.retry_ports();
+        }
+    }
 }
 
-/// The node is not known well enough to refuse a pod: what speaks against it as far as it is.
+/// The node is not known well enough to refuse a pod: what speaks against it as far as it is, and why no more is known.
 #[derive(Debug)]
-struct Unknown(Waiting);
+struct Unknown(Waiting, String);
 
 /// Pods that the runtime has something of, where some of files are not judged yet: an agent before this one may have begun them.
 async fn made(agent: &Agent, pod: &Pod) -> Result<Vec<Key>, String> {
@@ -128,14 +138,17 @@ async fn refusal(agent: &Agent, pod: &Pod, made: &[Key]) -> Result<Option<Waitin
         refused => return Ok(refused),
     };
     // Before, the node may have labels of an agent that was told others.
+    let node = &agent.setup.node;
     if !agent.is_registered.load(Ordering::Acquire) {
-        return Err(Unknown(why));
+        return Err(Unknown(why, format!("node {node} is not registered yet")));
     }
     // What was known is old where the API server does not answer: nothing final follows from it.
-    match tokio::time::timeout(SOON, node::place_now(agent)).await {
-        Ok(Ok(place)) => Ok(refused(agent, pod, &place, made)),
-        _ => Err(Unknown(why)),
-    }
+    let cause = match tokio::time::timeout(SOON, node::place_now(agent)).await {
+        Ok(Ok(place)) => return Ok(refused(agent, pod, &place, made)),
+        Ok(Err(error)) => client::causes(&error),
+        Err(_) => format!("no answer in {SOON:?}"),
+    };
+    Err(Unknown(why, format!("the API server does not say how node {node} is now: {cause}")))
 }
 
 /// Why a node like this does not take a pod beside those that have begun, were let in, or came before it. The runtime has something of
@@ -165,7 +178,10 @@ fn refused(agent: &Agent, pod: &Pod, place: &Place, made: &[Key]) -> Option<Wait
         let reason = told(agent, &Key::of(pod), pod).and_then(|status| status.reason);
         matches!(reason.as_deref(), Some("NodePorts" | "NodeAffinity"))
     };
-    let is_over = |pod: &Pod| resize::is_over_as_told(agent, pod) && !(is_static(pod) && was_refused(pod));
+    let has_ended = |pod: &Pod| agent.with_memory(&Key::of(pod), |memory| memory.ended) == Some(true);
+    let is_over = |pod: &Pod| {
+        has_ended(pod) || resize::is_over_as_told(agent, pod) && !(is_static(pod) && was_refused(pod))
+    };
     let all = agent.all_pods();
     let others = all.iter().filter(|other| other.metadata.uid != pod.metadata.uid && !is_over(other));
     let (mut taken, mut waiting) = (Vec::new(), Vec::new());
@@ -293,7 +309,6 @@ mod tests {
     async fn what_was_known_of_the_node_refuses_nobody_while_the_api_server_says_nothing() {
         let node = json!({"metadata": {"name": "node", "resourceVersion": "3", "labels": {"room": "small"}}});
         let agent = with_node(&[], &node).await;
-        agent.is_registered.store(true, Ordering::Release);
         let picky: Pod =
             serde_json::from_value(json!({"metadata": {"name": "picky", "namespace": "default", "uid": "p"},
             "spec": {"nodeSelector": {"room": "big"}, "containers": [{"name": "c"}]}}))
@@ -301,7 +316,10 @@ mod tests {
         let (key, pod) = (Key::of(&picky), Arc::new(picky));
         agent.remember(&key, &pod);
         assert_eq!(refused(&agent, &pod, &node::place(&agent), &[]).unwrap().reason, "NodeAffinity");
-        for _ in 0..2 {
+        let unregistered = "node node is not registered yet";
+        let forbidden = "the API server does not say how node node is now: ";
+        for (is_registered, cause) in [(false, unregistered), (true, forbidden), (true, forbidden)] {
+            agent.is_registered.store(is_registered, Ordering::Release);
             let again = judge(&agent, &key, &pod, &Observed::default()).await;
             assert_eq!(again, Ok(Some(SOON)));
             let known = |memory: &mut crate::pod::memory::Memory| {
@@ -310,7 +328,8 @@ mod tests {
             let (admitted, failed, told) = agent.with_memory(&key, known).unwrap();
             assert_eq!((admitted, failed), (false, None));
             let words = "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
-            assert_eq!(told, format!("{words}; node node is not known yet"));
+            assert!(told.starts_with(&format!("{words}; {cause}")), "{told}");
+            assert_eq!(told.contains("nodes \"node\" is forbidden"), is_registered, "{told}");
             assert!(!is_news(&agent, &key, &told), "it is told once");
         }
     }
@@ -362,7 +381,20 @@ mod tests {
         assert_eq!(said(b, &[]), None, "who was refused takes nothing");
         agent.forget(&Key { name: Key::of(a).name, uid: "another".into() });
         assert_eq!(agent.with_memory(&Key::of(a), |memory| memory.failed.clone()), Some(None));
-        assert_eq!((said(b, &[]), said(a, &[])), (ports, None));
+        assert_eq!((said(b, &[]), said(a, &[])), (ports.clone(), None));
+        // One that has ended by itself has nothing any more, also where no mirror tells so; that is heard of once.
+        set(a, true, None);
+        set(b, false, Some(Waiting::new("NodePorts", "taken")));
+        for is_refused in [false, true] {
+            agent.note_end(&Key::of(a), true);
+            let failed = agent.with_memory(&Key::of(b), |memory| memory.failed.is_some());
+            assert_eq!(failed, Some(is_refused));
+            assert_eq!((said(b, &[]), said(b, &[Key::of(a)])), (None, None));
+            set(b, false, Some(Waiting::new("NodePorts", "taken")));
+        }
+        // Where it runs once more it has its port again.
+        agent.note_end(&Key::of(a), false);
+        assert_eq!(said(b, &[]), ports);
         // What others were refused for stays.
         set(a, false, Some(Waiting::new("NodeAffinity", "elsewhere")));
         agent.retry_ports();

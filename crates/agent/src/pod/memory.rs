@@ -53,6 +53,8 @@ pub(crate) struct Memory {
     pub(crate) last_words: BTreeMap<String, String>,
     /// Whether the node takes it: what it asks for is no other's any more.
     pub(crate) admitted: bool,
+    /// Whether it has come to its end by itself: nothing of the node is its any more, whether or not the API server has been told.
+    pub(crate) ended: bool,
     /// Why the pod failed as a whole.
     pub(crate) failed: Option<Waiting>,
     /// How long its containers have to end then, where that is not the pod's own time.

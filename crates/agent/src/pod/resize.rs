@@ -95,10 +95,13 @@ pub(super) fn as_given(agent: &Agent, pod: &Pod) -> Pod {
     with(pod, &known.filter(|given| !given.is_empty()).unwrap_or_else(|| given(pod)))
 }
 
-/// Whether nothing of a pod is to run any more, as the API server was told: of one of a file its mirror says so.
+/// Whether nothing of a pod is to run any more, as this agent has seen or as the API server was told: of one of a file its mirror says so.
 pub(super) fn is_over_as_told(agent: &Agent, pod: &Pod) -> bool {
-    let written = || agent.with_memory(&Key::of(pod), |memory| memory.written.as_ref().is_some_and(is_over));
-    is_over(pod) || agent.shown(pod).is_some_and(|shown| is_over(&shown)) || written() == Some(true)
+    let known = || {
+        let is_over = |memory: &mut Memory| memory.ended || memory.written.as_ref().is_some_and(is_over);
+        agent.with_memory(&Key::of(pod), is_over)
+    };
+    is_over(pod) || agent.shown(pod).is_some_and(|shown| is_over(&shown)) || known() == Some(true)
 }
 
 /// Why a pod cannot be given this: thousandths of CPUs and bytes, of what others have and of what the node has.

@@ -109,6 +109,9 @@ impl Looking<'_> {
             if is_over(self.pod) || is_failed {
                 return self.finish(&observed).await;
             }
+            let is_up = observed.sandbox().is_some() || observed.running().next().is_some();
+            let has_ended = !is_up && is_finished(self.pod, &parts, &observed);
+            self.agent.note_end(self.key, has_ended);
             self.note(&observed)?;
             if volumes.is_none() && !is_finished(self.pod, &parts, &observed) {
                 volumes = self.volumes(&observed).await?;

@@ -20,7 +20,7 @@ use rustix::fs::inotify;
 use tokio::net::unix::pipe::Receiver;
 
 use crate::agent::Agent;
-use crate::names::Key;
+use crate::names::{CONFIG_SEEN, Key};
 use record::Record;
 
 pub(crate) use mirror::{is_mirror, keep as keep_mirrors, mirrored};
@@ -132,8 +132,15 @@ impl Statics {
         };
         for (file, read) in all {
             let pod = match read {
-                Ok(pod) => {
+                Ok(mut pod) => {
                     pods.told.remove(&file);
+                    // A file that changes keeps its turn: the pod in the old one's place comes before those that came after that.
+                    let old = pods.of_file.get(&file).and_then(|name| pods.there.get(name));
+                    let seen =
+                        old.and_then(|old| old.metadata.annotations.as_ref()?.get(CONFIG_SEEN).cloned());
+                    if let Some(seen) = seen {
+                        pod.metadata.annotations.get_or_insert_default().insert(CONFIG_SEEN.into(), seen);
+                    }
                     Arc::new(pod)
                 }
                 Err(why) => {
@@ -249,11 +256,14 @@ mod tests {
             (&name, Some(&first.uid))
         );
         assert!(read().is_empty(), "nothing has changed");
+        let seen = || statics.get(&name).unwrap().metadata.annotations.clone().unwrap()[CONFIG_SEEN].clone();
+        let since = seen();
         write("metadata: {name: [");
         assert!(read().is_empty() && statics.get(&name).is_some());
         write(&pod("b"));
         let changed = read();
         assert_eq!((changed.len(), &changed[0]), (2, first), "the old one, and the new one");
+        assert_eq!(seen(), since, "it keeps its turn");
         assert!(statics.gone(first).is_some() && statics.waits(&changed[1]) && statics.knows(first));
         assert_eq!(statics.forget(first).as_ref(), Some(&changed[1]));
         assert!(!statics.waits(&changed[1]) && !statics.knows(first), "without an API server");

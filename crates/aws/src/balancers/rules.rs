@@ -24,6 +24,8 @@ const LONGEST: usize = 255;
 const SOME: usize = 50;
 /// There is such a rule, or none any more.
 const DONE: &[&str] = &["InvalidPermission.Duplicate", "InvalidPermission.NotFound", "InvalidGroup.NotFound"];
+/// There is no such rule.
+const ABSENT: &[&str] = &["InvalidPermission.NotFound"];
 
 /// What was listed, and is not there any more.
 const GONE: &[&str] = &["TargetGroupNotFound"];
@@ -300,16 +302,22 @@ impl Aws {
         let Changes { missing, handed, left } = changes;
         let left = left.into_iter().map(|rule| (rule, String::new())).collect();
         let (make, take) = ("AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress");
-        for (name, rules) in
-            [(make, missing), ("UpdateSecurityGroupRuleDescriptionsIngress", handed), (take, left)]
-        {
+        let hand = "UpdateSecurityGroupRuleDescriptionsIngress";
+        for (name, rules) in [(make, missing), (hand, handed), (take, left)] {
             for some in rules.chunks(SOME) {
                 match ec2::act(&self.client, name, form(&group.id, some)).await {
                     // One of them is done, by a call whose answer was lost or by somebody else: the others are still to do.
                     Err(e) if e.is(DONE) => {
                         for one in some {
-                            let alone = form(&group.id, std::slice::from_ref(one));
-                            ec2::unless(ec2::act(&self.client, name, alone).await, DONE)?;
+                            let alone = || form(&group.id, std::slice::from_ref(one));
+                            let done = match ec2::act(&self.client, name, alone()).await {
+                                // Somebody took it back since it was listed: who asks for it is let in all the same.
+                                Err(e) if name == hand && e.is(ABSENT) => {
+                                    ec2::act(&self.client, make, alone()).await
+                                }
+                                done => done,
+                            };
+                            ec2::unless(done, DONE)?;
                         }
                     }
                     done => done?,

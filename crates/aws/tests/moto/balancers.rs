@@ -207,6 +207,30 @@ async fn a_port_of_its_own_is_handed_on_to_who_asks_for_it() {
     rig.has_nothing();
 }
 
+/// A rule that somebody takes back after it was listed, and before it is handed on, is made for who asks for it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_port_that_was_closed_meanwhile_is_opened_for_who_asks_for_it() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let nodes = nodes(&rig.run(1));
+    let asks = json!({"service.beta.kubernetes.io/aws-load-balancer-healthcheck-port": "30080"});
+    let (one, mut two) = (service(&[(80, 30080)], &json!({})), service(&[(80, 30081)], &asks));
+    two.metadata.uid = Some("0b1a2c3d-8a43-4a70-9d0e-5f1c7a524e5f".into());
+    rig.ensure(&one, &nodes).await.unwrap();
+    rig.ensure(&two, &nodes).await.unwrap();
+    // Of many at once, and of the one: moto would say nothing of a rule that is not there.
+    let hands_on = "UpdateSecurityGroupRuleDescriptionsIngress";
+    rig.proxy.before(hands_on, rig.closes(30080, "10.0.1.0/24"));
+    rig.proxy.fail(hands_on, 2, Fault::code(400, "InvalidPermission.NotFound"));
+    rig.delete(&one).await.unwrap();
+    let rules = ["30080 10.0.1.0/24 health", "30081 0.0.0.0/0 client"].map(String::from);
+    assert_eq!((rig.proxy.heal(), rig.rules()), (0, rules.into()));
+    // It is described as one that is shared: it goes with the last one who asks for it.
+    rig.delete(&two).await.unwrap();
+    rig.has_nothing();
+}
+
 /// Nothing is asked that rules alone are made of.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]

@@ -78,14 +78,15 @@ pub struct Network(pub u64);
 pub struct Settings {
     /// How large a head may be.
     pub bounds: Bounds,
-    /// From a request's first byte to the end of its head; then it is answered 408.
+    /// From a request's first byte to the end of its head; then it is answered 408. Over HTTP/2 any frame has as long, and the connection is
+    /// reset then.
     pub head: Duration,
     /// A client's connection without a request; then it is closed.
     pub idle: Duration,
     /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset. So it is
     /// if it sends nothing more at all and for so long there is nothing for it. An endpoint that takes nothing more of a request has not
     /// answered then, nor has one that stops within a head, a chunk, or a body whose length it has told. It is also how long the kernel asks
-    /// an endpoint that is silent.
+    /// an endpoint that is silent. Over HTTP/2 a request whose bytes wait for so long ends alone.
     pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,

@@ -82,7 +82,7 @@ fn main() -> ExitCode {
             passed += 1;
             println!("{:.1} s\ntest {name} ... ok", began.elapsed().as_secs_f64());
         } else {
-            println!("test {name} ... FAILED {left}\n{}", rig.said());
+            println!("{}\nleft: {left}\ntest {name} ... FAILED", rig.said());
             failed.push(*name);
         }
     }

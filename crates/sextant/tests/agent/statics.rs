@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("pods_of_files_run_without_an_api_server", |rig| Box::pin(alone(rig))),
     ("a_pod_of_a_file_waits_for_the_node_that_it_wants", |rig| Box::pin(waits(rig))),
     ("a_pod_of_a_file_has_its_port_once_the_other_has_ended", |rig| Box::pin(ports(rig))),
+    ("a_pod_of_a_file_has_its_port_once_the_other_has_ended_by_itself", |rig| Box::pin(ends(rig))),
     ("a_pod_of_a_file_that_runs_is_looked_after_where_it_cannot_be_written_down", |rig| Box::pin(noted(rig))),
     ("a_pod_whose_file_went_while_no_agent_was_there_ends_without_an_api_server", |rig| Box::pin(went(rig))),
 ];
@@ -144,11 +145,17 @@ fn elsewhere(rig: &Rig, folder: &Path, address: &str) {
 
 /// How many containers of pods whose names begin so run.
 pub(crate) async fn running(rig: &Rig, pod: &str) -> usize {
+    running_ids(rig, pod).await.len()
+}
+
+/// Their ids.
+async fn running_ids(rig: &Rig, pod: &str) -> Vec<String> {
     let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
     let all = cri.list_containers(ListContainersRequest::default()).await.unwrap().containers;
     let is_of =
         |one: &&Container| one.labels.get("io.kubernetes.pod.name").is_some_and(|name| name.starts_with(pod));
-    all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning).count()
+    let run = all.iter().filter(is_of).filter(|one| one.state() == ContainerState::ContainerRunning);
+    run.map(|one| one.id.clone()).collect()
 }
 
 async fn waits(rig: &Rig) {
@@ -172,7 +179,7 @@ async fn waits(rig: &Rig) {
     rig.until("the other one runs", async || (running(rig, "any-").await == 1).then_some(())).await;
     let waits = format!(
         "sextant agent: pod default/picky-{NODE} waits: Predicate NodeAffinity failed: node(s) didn't match Pod's node \
-         affinity/selector; node {NODE} is not known yet\n"
+         affinity/selector; node {NODE} is not registered yet\n"
     );
     rig.until("it is told", async || rig.words("agent").contains(&waits).then_some(())).await;
     assert_eq!(running(rig, "picky-").await, 0);
@@ -261,6 +268,21 @@ async fn ports(rig: &Rig) {
     rig.agent_with(&["--pod-manifest-path", &manifests]);
     rig.until("the first one runs", async || runs("port-a").await).await;
     rig.until("the other one is refused", async || is_refused("port-b").await).await;
+    // A file that changes is another pod, and has its port before who was refused.
+    let hash = async || {
+        let pod = rig.pods().get_opt(&format!("port-a-{NODE}")).await.unwrap();
+        json!(pod.map(|pod| pod.metadata))["annotations"]["kubernetes.io/config.hash"].clone()
+    };
+    let before = hash().await;
+    let changed = json!({"metadata": {"name": "port-a", "labels": {"again": "yes"}}, "spec": spec});
+    put(&folder, "port-a", &changed.to_string());
+    let again = async || {
+        let now = hash().await;
+        if now.is_null() || now == before { None } else { runs("port-a").await }
+    };
+    rig.until("the one in its place runs", again).await;
+    rig.until("the other one is refused still", async || is_refused("port-b").await).await;
+    assert_eq!(running(rig, "port-").await, 1);
     // The next agent knows whose it is, also where another file comes first.
     rig.kill("agent");
     put(&folder, "port-0", &json!({"metadata": {"name": "port-0"}, "spec": spec}).to_string());
@@ -276,6 +298,44 @@ async fn ports(rig: &Rig) {
     assert!(last["phase"] == "Running" && last["reason"].is_null() && last["message"].is_null(), "{last}");
     rig.kill("agent");
     rig.agent();
+}
+
+/// Where the first one ends by itself the other has the port, whether or not there is an API server that is told of the end.
+async fn ends(rig: &Rig) {
+    let cri = Client::connect(&rig.path("run/cri.sock")).await.unwrap();
+    for (round, port) in [("ends-told", 8097), ("ends-alone", 8098)] {
+        let (first, other) = (format!("{round}-a"), format!("{round}-b"));
+        let folder = rig.path(round);
+        fs::create_dir(&folder).unwrap();
+        for (name, words) in [(&first, &["trap", "TERM", "then", "exit", "0"][..]), (&other, &["sleep"][..])]
+        {
+            let ports = json!({"ports": [{"containerPort": 80, "hostPort": port}]});
+            let spec = json!({"containers": [with(container("main", words), ports)], "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0});
+            put(&folder, name, &json!({"metadata": {"name": name}, "spec": spec}).to_string());
+        }
+        rig.kill("agent");
+        if round == "ends-told" {
+            rig.agent_with(&["--pod-manifest-path", &folder.display().to_string()]);
+            let is_refused = async || {
+                let pod = rig.pods().get_opt(&format!("{other}-{NODE}")).await.unwrap();
+                (json!(pod?.status)["reason"] == "NodePorts").then_some(())
+            };
+            rig.until("the other one is refused", is_refused).await;
+        } else {
+            nowhere(rig, &folder);
+        }
+        let id = rig.until("the first one runs", async || running_ids(rig, &first).await.pop()).await;
+        assert_eq!(running(rig, &other).await, 0);
+        // Nobody starts it again: it comes to its end, and its file is there.
+        cri.stop_container(StopContainerRequest { container_id: id, timeout: 5 }).await.unwrap();
+        let runs = async || (running(rig, &other).await == 1).then_some(());
+        rig.until("the other one runs", runs).await;
+        assert_eq!(running(rig, &first).await, 0);
+        rig.kill("agent");
+        rig.agent();
+        rig.until("both are gone", async || (running(rig, round).await == 0).then_some(())).await;
+    }
 }
 
 async fn noted(rig: &Rig) {

@@ -124,6 +124,7 @@ fn a_driver_that_goes_while_it_is_asked_is_waited_for() {
     let registrar = Server::start(&place, "registrar", &args);
     // A signal would end it without a word.
     registrar.says("waits for the driver");
+    registrar.says("the connection broke: ");
     gone.join().unwrap();
     let _driver = Serving::start(place.path("other/csi.sock"), &[]);
     let registered = came(&events);

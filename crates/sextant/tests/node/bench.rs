@@ -84,10 +84,12 @@ impl Bench {
 
     /// The same with a command that is changed before.
     pub(crate) fn start_with(&self, change: impl FnOnce(&mut Command) -> &mut Command) {
+        // It outlives a test program that is killed, and must not hold open what others read of that.
         let errors = fs::File::options().append(true).create(true).open(self.path("node.err")).unwrap();
         let config = self.path("node.toml");
         let args = ["node", "--builtin-network", "--config", config.to_str().unwrap()];
         let mut command = self.command(&args);
+        command.stdout(Stdio::null());
         *self.daemon.borrow_mut() = Some(change(&mut command).stderr(errors).spawn().unwrap());
         self.until("the node serves", || {
             let ended = self.daemon.borrow_mut().as_mut().unwrap().try_wait().unwrap();

@@ -111,14 +111,13 @@ fn stop(b: &Bench) {
     let patient = b.connect().unwrap();
     let id = slow.clone();
     let waiting = std::thread::spawn(move || {
-        let request = StopContainerRequest { container_id: id, timeout: 100 };
+        let request = StopContainerRequest { container_id: id, timeout: 10_000 };
         patient.wait(async |c| c.stop_container(request).await).unwrap();
     });
     std::thread::sleep(Duration::from_millis(200));
-    let began = Instant::now();
     b.stop(&slow, 0);
+    b.until("the patient stop has ended too", || waiting.is_finished());
     waiting.join().unwrap();
-    assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
     b.remove_pod(&pod);
 }
 

@@ -58,7 +58,6 @@ fn flood(b: &Bench) {
 fn parallel(b: &Bench) {
     let pod = b.host_pod("parallel");
     let c = b.run(&pod, "c", &["probe", "sleep"]);
-    let began = Instant::now();
     let threads: Vec<_> = (0..10)
         .map(|number: i32| {
             let (cri, id) = (b.connect().unwrap(), c.clone());
@@ -71,6 +70,5 @@ fn parallel(b: &Bench) {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     b.remove_pod(&pod);
 }

@@ -91,7 +91,7 @@ fn main() -> ExitCode {
             println!("{:.1} s\ntest {name} ... ok", began.elapsed().as_secs_f64());
         } else {
             failed.push(*name);
-            println!("the node said: {}\ntest {name} ... FAILED {left}", bench.said());
+            println!("the node said: {}\nleft: {left}\ntest {name} ... FAILED", bench.said());
         }
     }
     if let Err(error) = bench.end() {

@@ -19,6 +19,8 @@ use crate::instance::Instance;
 const RUN: &str = "/run";
 const DATA: &str = "/var/tmp";
 const PREFIX: &str = "sextant-demo-";
+/// A file there, which stays.
+const TURN: &str = "sextant-demo.lock";
 
 #[derive(Debug)]
 pub(super) struct Place {
@@ -40,6 +42,7 @@ impl Place {
         }
         own_network()?;
         let host = Host::join().context(|| "join another host to the demo's network".into())?;
+        let _turn = turn();
         clear_dead();
         let name = format!("{PREFIX}{}", std::process::id());
         let (run, data) = (Path::new(RUN).join(&name), Path::new(DATA).join(&name));
@@ -104,6 +107,7 @@ impl Place {
 
     /// Undoes everything, and returns what could not be.
     pub(super) fn clean(self) -> Vec<Failure> {
+        let _turn = turn();
         clear(&self.run, &self.data)
     }
 }
@@ -127,6 +131,15 @@ fn clear(run: &Path, data: &Path) -> Vec<Failure> {
 
 fn remove(dir: &Path) -> Result<()> {
     fs::remove_dir_all(dir).context(|| format!("remove {}", dir.display()))
+}
+
+/// The right to look at the places of all demos, for as long as it is held: nobody takes one for dead that is being made, nor lays a lock
+/// into one that is being removed.
+fn turn() -> Option<File> {
+    let file =
+        File::options().create(true).truncate(false).write(true).open(Path::new(RUN).join(TURN)).ok()?;
+    flock(&file, FlockOperation::LockExclusive).ok()?;
+    Some(file)
 }
 
 fn lock(run: &Path) -> Option<File> {

@@ -19,7 +19,15 @@ fn is_joined(network: &File) -> bool {
     in_netns(network, || link_by_name(&mut Socket::open(Protocol::Route)?, "e0")).unwrap().is_some()
 }
 
+/// One demo's test at a time: each demo clears away those that were killed, as one is here on purpose.
+fn alone() -> File {
+    let file = File::create(std::env::temp_dir().join("sextant-test-demo.lock")).unwrap();
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    file
+}
+
 pub(super) fn shown(b: &Bench) {
+    let _alone = alone();
     let mut demo = b.command(&["demo", "-o", "json"]);
     let demo = demo.stdout(std::process::Stdio::piped()).spawn().unwrap();
     let pid = demo.id();
@@ -66,6 +74,7 @@ pub(super) fn shown(b: &Bench) {
 }
 
 pub(super) fn killed(b: &Bench) {
+    let _alone = alone();
     let mut demo = b.command(&["demo", "--keep"]);
     let mut demo =
         demo.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();

@@ -39,7 +39,7 @@ pub(super) fn ps(b: &Bench) {
     for command in ["ps", "stats"] {
         let socket = b.path("gone.sock");
         let gone = testkit::faulty::deaf(&socket, 1);
-        b.refuses(1, &[command, "--cri", socket.to_str().unwrap()], &[]);
+        b.refuses(1, &[command, "--cri", socket.to_str().unwrap()], &["the connection broke: "]);
         gone.join().unwrap();
     }
     b.says(&["rm", "mine"]);
