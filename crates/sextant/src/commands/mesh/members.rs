@@ -93,7 +93,7 @@ impl Members {
         self.serving.swap(tables).context(|| "tell who serves pods of a change".into())
     }
 
-    /// Captures the members that have a sandbox, and lets go of all others; whether no member is left without.
+    /// Captures the members that have a sandbox, and lets go of all others; whether each member has one.
     ///
     /// # Errors
     /// Nobody serves pods any more.
@@ -120,10 +120,10 @@ impl Members {
         }
         let missing: Vec<Name> =
             self.wanted.iter().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
-        let mut is_whole = true;
+        let mut have_all = true;
         for name in missing {
             let Some(sandbox) = there.get(&name) else {
-                is_whole = false;
+                have_all = false;
                 continue;
             };
             match self.enter(&name, sandbox).await {
@@ -131,14 +131,14 @@ impl Members {
                     self.troubles.remove(&Some(name.clone()));
                     eprintln!("sextant mesh: serves pod {name}");
                 }
+                // What has failed will hardly be another thing at once.
                 Err(failure) => {
-                    is_whole = false;
                     let text = format!("pod {name} is not served: {failure}");
                     self.trouble(Some(name), text);
                 }
             }
         }
-        Ok(is_whole)
+        Ok(have_all)
     }
 
     /// Says what is wrong, once.

@@ -25,7 +25,7 @@ use crate::pods;
 use members::Members;
 use sandboxes::Sandboxes;
 
-/// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change.
+/// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
 const LOOK: Duration = Duration::from_secs(5);
 /// How often, while a member's sandbox is not there yet.
 const SOON: Duration = Duration::from_millis(200);
@@ -124,8 +124,8 @@ async fn look_after(
             () = sleep_until(next), if is_known => {}
         }
         // Nobody is captured before it is known where connections go.
-        let is_whole = members.settle().await?;
-        next = Instant::now() + if is_whole { LOOK } else { SOON };
+        let have_sandboxes = members.settle().await?;
+        next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
     }
 }
 
