@@ -162,3 +162,40 @@ async fn a_kill_leaves_pods_on_their_own_way_and_the_next_one_serves_them() {
     assert_eq!(rig.end("mesh"), Some(0));
     assert_eq!(pods.tables(0), Vec::<String>::new());
 }
+
+/// Whether a child process has ended, though nobody has waited for it.
+fn is_dead(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'))
+}
+
+#[tokio::test]
+async fn a_kill_between_any_two_steps_leaves_nothing_that_the_next_command_does_not_take_back() {
+    let (mut rig, runtime) = cluster([0, 1]).await;
+    assert_eq!(rig.end("mesh"), Some(0), "{}", rig.words("mesh"));
+    let pods = Pods::new(1);
+    objects::pod(&rig, "member", true).await;
+    runtime.add("s0", "member", &pods.pin(0, &rig));
+    let served = |rig: &Rig| rig.words("mesh").matches("serves pod default/member\n").count();
+    let mut step = 0;
+    loop {
+        let before = served(&rig);
+        rig.env("SEXTANT_CRASH_AT", &step.to_string());
+        rig.again("mesh");
+        let pid = rig.pid("mesh");
+        let come = async |rig: &Rig| (served(rig) > before || is_dead(pid)).then_some(());
+        rig.until("the pod is served, or its server is dead", come).await;
+        // What it does as it ends are steps, too.
+        let code = rig.end("mesh");
+        assert_eq!(pods.asks(0), "direct", "step {step}");
+        rig.env("SEXTANT_CRASH_AT", "1000000");
+        rig.spawn("images", &["images"]);
+        assert_eq!(rig.wait("images").await, Some(0), "{}", rig.words("images"));
+        assert_eq!(pods.tables(0), Vec::<String>::new(), "step {step}");
+        if code == Some(0) {
+            break;
+        }
+        step += 1;
+    }
+    assert!(step > 3, "a record and its inverse are more than {step} steps");
+}
