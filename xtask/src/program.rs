@@ -57,6 +57,34 @@ pub(crate) fn released() -> Result<PathBuf> {
     Ok(built("release")?.join("sextant"))
 }
 
+/// The product as rings run it.
+#[derive(Debug, Clone)]
+pub(crate) struct Product {
+    pub(crate) sextant: PathBuf,
+    /// The program that is all CNI plugins.
+    pub(crate) plugins: PathBuf,
+}
+
+impl Product {
+    /// As `cargo test --workspace` has it, built where it is not.
+    pub(crate) fn tested() -> Result<Self> {
+        cargo(["build", "--locked", "--workspace", "--bin", "sextant", "--bin", "sextant-cni"])?;
+        let dir = built("debug")?;
+        Ok(Self { sextant: dir.join("sextant"), plugins: dir.join("sextant-cni") })
+    }
+
+    /// As it is installed.
+    pub(crate) fn released() -> Result<Self> {
+        Ok(Self { sextant: released()?, plugins: small_plugins()? })
+    }
+}
+
+/// The program of all CNI plugins as it is installed, built where it is not.
+pub(crate) fn small_plugins() -> Result<PathBuf> {
+    cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
+    Ok(built("shim")?.join("sextant-cni"))
+}
+
 /// Builds the programs, and lays them out in `bin` as they are installed; where `sextant` is then.
 pub(crate) fn laid_out(bin: &Path) -> Result<PathBuf> {
     released()?;

@@ -125,7 +125,7 @@ pub(crate) fn ring(full: bool) -> Result<Count> {
         package,
         test: Vec::new(),
         append: String::new(),
-        limit: if full { 7200 } else { 3000 },
+        limit: if full { 7200 } else { 4500 },
         args: Vec::new(),
         short: !full,
         ring: true,

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::Conformance;
 use crate::Result;
 use crate::packages;
-use crate::program::{call, cargo};
+use crate::program::{call, small_plugins};
 
 /// Has the suites' own driver run them: it leaves `results.txt` in `out`.
 pub(super) fn run(args: &Conformance, plugins: &Path, out: &Path) -> Result<()> {
@@ -26,10 +26,10 @@ pub(super) fn run(args: &Conformance, plugins: &Path, out: &Path) -> Result<()> 
 
 /// The small build under the names of all its plugins.
 pub(super) fn ours(out: &Path) -> Result<PathBuf> {
-    cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
+    let program = small_plugins()?;
     let plugins = out.join("cni-bin");
     let _ = std::fs::remove_dir_all(&plugins);
     std::fs::create_dir_all(&plugins)?;
-    crate::dist::link_plugins(&plugins)?;
+    crate::dist::link_plugins(&program, &plugins)?;
     Ok(plugins)
 }

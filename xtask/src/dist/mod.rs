@@ -62,7 +62,7 @@ fn lay_out(dir: &Path) -> Result<()> {
     lay_out_driver(&dir.join("bin"))?;
     let plugins = dir.join("cni");
     fresh(&plugins)?;
-    link_plugins(&plugins)?;
+    link_plugins(&built("shim")?.join("sextant-cni"), &plugins)?;
     let systemd = dir.join("systemd");
     fresh(&systemd)?;
     for (name, text) in UNITS {
@@ -109,10 +109,10 @@ fn commit() -> String {
     described.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// Every CNI plugin, as links to the one program that has been built.
-pub(crate) fn link_plugins(dir: &Path) -> Result<()> {
+/// Every CNI plugin, as links to a copy of the one program that has been built.
+pub(crate) fn link_plugins(built: &Path, dir: &Path) -> Result<()> {
     let program = dir.join("sextant-cni");
-    std::fs::copy(built("shim")?.join("sextant-cni"), &program)?;
+    std::fs::copy(built, &program)?;
     quiet(std::process::Command::new(&program).arg("link").arg(dir))?;
     Ok(())
 }

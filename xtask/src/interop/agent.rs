@@ -121,7 +121,7 @@ impl Machine {
         site.busybox()?;
         let pause = site.build(&site.path("busybox-root"), &["sleep", "1000000"], "pause")? + ":latest";
         let dir = tempfile::Builder::new().prefix("sextant-cri-").tempdir_in("/var/tmp")?;
-        let host = Host::start(&site.path(""))?;
+        let host = Host::start(site)?;
         // Programs of a machine reach Services only where there is a way to everywhere.
         quiet(host.command("ip").args(["route", "add", "default", "dev", "lo"]))?;
         let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.77.0.0/24" }]] });

@@ -3,24 +3,18 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::Site;
 use crate::Result;
-use crate::program::{call, cargo_command, quiet};
+use crate::program::quiet;
 
 /// Where engines and plugins keep what they know; empty here.
 const EMPTY: &[&str] = &["/run", "/var/lib/cni", "/etc/cni", "/dev/shm"];
-
-/// What builds our plugins as they are installed.
-pub(crate) fn building() -> Command {
-    let mut cargo = cargo_command();
-    cargo.args(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"]);
-    cargo
-}
 
 /// See above.
 pub(super) struct Host {
@@ -32,13 +26,12 @@ pub(super) struct Host {
 }
 
 impl Host {
-    /// `dir` gets the plugins.
-    pub(super) fn start(dir: &Path) -> Result<Self> {
-        let plugins = dir.join("cni-bin");
+    /// The site keeps the plugins.
+    pub(super) fn start(site: &Site) -> Result<Self> {
+        let plugins = site.path("cni-bin");
         if !plugins.is_dir() {
-            call(&mut building())?;
             std::fs::create_dir(&plugins)?;
-            crate::dist::link_plugins(&plugins)?;
+            crate::dist::link_plugins(site.plugins(), &plugins)?;
         }
         for dir in EMPTY {
             std::fs::create_dir_all(dir)?;

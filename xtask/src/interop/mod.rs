@@ -13,7 +13,6 @@ mod runtimes;
 mod scenarios;
 mod site;
 
-pub(crate) use host::building as plugins;
 pub(crate) use kubectl::{Program as Kubectl, Server as ApiServer, debian as debian_kubectl};
 pub(crate) use site::Site;
 
@@ -99,7 +98,7 @@ fn python_library(requirement: &str) -> Result<PathBuf> {
 }
 
 pub(crate) fn run(extent: &Extent) -> Result<Count> {
-    let site = Site::new()?;
+    let site = Site::of(extent.product()?)?;
     let mut count = Count::default();
     for (name, scenario) in SCENARIOS.iter().filter(|(name, _)| name.contains(&extent.only)) {
         count.add(name, scenario(&site));

@@ -59,7 +59,7 @@ fn leaves_nothing(host: &Host, bridge: &str, come_and_go: impl Fn() -> Result<()
 pub(super) fn podman(site: &Site) -> Result<()> {
     let image = server(site)?;
     let runtime = site.runtime()?;
-    let host = Host::start(&site.path(""))?;
+    let host = Host::start(site)?;
     let conf = site.path("containers.conf");
     let text = format!(
         "[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/etc/cni/net.d\"\n",
@@ -93,7 +93,7 @@ pub(super) fn containerd(site: &Site) -> Result<()> {
     let image = server(site)?;
     let archive = archive(site, &image)?;
     let _cgroups = Cgroups;
-    let host = Host::start(&site.path(""))?;
+    let host = Host::start(site)?;
     let ipam = json!({ "type": "host-local", "ranges": [[{ "subnet": "10.77.0.0/24" }], [{ "subnet": "fd77::/64" }]] });
     host.configure(
         "10-pods.conflist",

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::program::{built, quiet};
+use crate::program::{Product, quiet};
 
 /// What busybox is called in its image.
 const BUSYBOX: [&str; 13] =
@@ -15,30 +15,36 @@ const BUSYBOX: [&str; 13] =
 /// Where things happen; removed with all in it at the end.
 pub(crate) struct Site {
     dir: tempfile::TempDir,
-    program: PathBuf,
+    product: Product,
     registry: Registry,
 }
 
 impl Site {
-    /// Starts the registry and builds the image `busybox` into it: built by buildah, pushed by skopeo.
+    /// With the product as it is installed.
     pub(crate) fn new() -> Result<Self> {
-        let program = built("release")?.join("sextant");
-        if !program.is_file() {
-            return Err(format!("{} is not there: cargo build --release", program.display()).into());
-        }
+        Self::of(Product::released()?)
+    }
+
+    /// Starts the registry, which has nothing.
+    pub(crate) fn of(product: Product) -> Result<Self> {
         // Short: sockets lie below it, and their paths may have 107 bytes.
         let dir = tempfile::Builder::new().prefix("sextant-").tempdir_in("/tmp")?;
         let registry = Registry::start(dir.path())?;
-        Ok(Self { dir, program, registry })
+        Ok(Self { dir, product, registry })
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The release build.
+    /// `sextant`.
     pub(crate) fn program(&self) -> &Path {
-        &self.program
+        &self.product.sextant
+    }
+
+    /// The program of all CNI plugins.
+    pub(crate) fn plugins(&self) -> &Path {
+        &self.product.plugins
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -51,7 +57,7 @@ impl Site {
 
     /// Our program, in directories of this site.
     pub(crate) fn sextant<const N: usize>(&self, args: [&str; N]) -> Command {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.program());
         command.arg("--data-dir").arg(self.data_dir()).arg("--run-dir").arg(self.run_dir()).args(args);
         command
     }
@@ -60,7 +66,7 @@ impl Site {
     pub(crate) fn runtime(&self) -> Result<PathBuf> {
         let runtime = self.path("sextant-oci");
         if !runtime.exists() {
-            std::os::unix::fs::symlink(&self.program, &runtime)?;
+            std::os::unix::fs::symlink(self.program(), &runtime)?;
         }
         Ok(runtime)
     }

@@ -59,7 +59,7 @@ const SCENARIOS: &[Scenario] = &[
 ];
 
 pub(super) fn run(extent: &mut Extent) -> Result<Count> {
-    let site = Site::new()?;
+    let site = Site::of(extent.product()?)?;
     let image = site.busybox()?;
     quiet(&mut site.sextant(["pull", &image]))?;
     let cgroups = cgroup_parent(&site, &image)?;

@@ -57,7 +57,7 @@ struct Ended {
 }
 
 pub(super) fn run(extent: &mut Extent) -> Result<Count> {
-    let program = build()?;
+    let program = build(extent.full)?;
     // In memory: some targets make files for each input.
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -104,17 +104,21 @@ fn at_once<T: Sync, R: Send>(all: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> 
 }
 
 /// What builds the program of all targets.
-pub(super) fn building() -> Command {
+pub(super) fn building(full: bool) -> Command {
     let mut cargo = cargo_command();
+    if !full {
+        // Seconds of fuzzing are not worth minutes of optimising.
+        cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    }
     cargo.args(["build", "--release", "--locked", "--manifest-path"]).arg(root().join("fuzz/Cargo.toml"));
     cargo.arg("--target-dir").arg(target().join("fuzz")).env("RUSTFLAGS", FLAGS.join(" "));
     cargo
 }
 
 /// Builds the program of all targets; where it is.
-fn build() -> Result<PathBuf> {
+fn build(full: bool) -> Result<PathBuf> {
     let place = target().join("fuzz");
-    call(&mut building())?;
+    call(&mut building(full))?;
     let version = read("rustc", ["-vV"])?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc names no host")?;
     Ok(place.join(host).join("release/fuzz"))

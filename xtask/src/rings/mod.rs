@@ -14,10 +14,9 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use testkit::Random;
 
-use ahead::Ahead;
 pub(crate) use unit::{chosen as chosen_tests, read as read_test_line};
 
-use crate::program::call;
+use crate::program::Product;
 use crate::{Result, interop, packages, vm};
 
 /// One ring of tests (ARCHITECTURE.md has the list).
@@ -40,11 +39,6 @@ enum Ring {
 }
 
 impl Ring {
-    /// Whether it runs the product as it is released.
-    fn wants_release(self) -> bool {
-        matches!(self, Self::Crash | Self::Interop)
-    }
-
     /// Whether it asks nothing of this machine's kernel: it brings its own, or wants none. Such rings run one after the other beside those
     /// that have the machine.
     fn is_elsewhere(self) -> bool {
@@ -116,6 +110,13 @@ pub(crate) struct Count {
     pub(crate) failures: Vec<String>,
 }
 
+impl Extent {
+    /// What is run: in full what is released, else what the unit ring runs, which is built then.
+    pub(crate) fn product(&self) -> Result<Product> {
+        if self.full { Product::released() } else { Product::tested() }
+    }
+}
+
 impl Count {
     /// Adds what came of another.
     pub(crate) fn extend(&mut self, other: Self) {
@@ -184,19 +185,8 @@ fn run(sample: &Sample, all: &[Ring], extent: impl FnOnce(String, Random) -> Ext
         let each = move |ring: &Ring| timed(*ring, || one(*ring, &mut extent.clone(), || ()));
         std::thread::spawn(move || beside.iter().map(each).collect())
     };
-    let mut table = Vec::new();
-    let (mut built, mut ahead) = (None, None);
-    for ring in here {
-        // What was begun has to be there.
-        drop(ahead.take());
-        if ring.wants_release() && built.is_none() {
-            built = Some(call(&mut ahead::release()).map_err(|e| e.to_string()));
-        }
-        table.push(timed(ring, || match &built {
-            Some(Err(e)) if ring.wants_release() => Err(e.clone().into()),
-            _ => one(ring, &mut extent.clone(), || ahead = Some(Ahead::start(rings))),
-        }));
-    }
+    let each = |ring| timed(ring, || one(ring, &mut extent.clone(), || ahead::start(rings, extent.full)));
+    let mut table: Vec<_> = here.into_iter().map(each).collect();
     // What came of the others is told all the same.
     let panicked =
         |_| beside.iter().map(|ring| timed(*ring, || Err("the rings' thread has panicked".into()))).collect();

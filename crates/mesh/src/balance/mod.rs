@@ -72,6 +72,8 @@ impl Peer {
 pub struct Pick {
     peer: Rc<Peer>,
     balancer: Rc<Balancer>,
+    /// So often it had been left out by then.
+    ejections: u32,
 }
 
 impl Drop for Pick {
@@ -103,8 +105,8 @@ impl Pick {
     /// Takes note of how it went.
     pub fn went(&self, went: Went, now: Instant) {
         let (peer, balancer) = (&self.peer, &self.balancer);
-        // What it had when it was left out fails for the same reason, and is no reason to leave it out for longer.
-        let out = peer.record.is_out(now);
+        // What it had when it was left out fails for the same reason, even if it is back by then, and is no reason to leave it out again.
+        let counts = peer.record.ejections() == self.ejections && !peer.record.is_out(now);
         match went {
             Went::Well(took) => {
                 peer.load.observe(took, now);
@@ -114,14 +116,14 @@ impl Pick {
                 // Those that say that nobody is there to answer are often the fastest.
                 let late = matches!(status, 502..=504);
                 peer.load.observe(if late { took.max(PENALTY) } else { took }, now);
-                if !out && peer.record.badly(&balancer.ejection) {
+                if counts && peer.record.badly(&balancer.ejection) {
                     balancer.eject(peer, now);
                 }
             }
             Went::Connected => peer.record.well(),
             Went::NotAtAll => {
                 peer.load.observe(PENALTY, now);
-                if !out && peer.record.not_at_all(&balancer.ejection) {
+                if counts && peer.record.not_at_all(&balancer.ejection) {
                     balancer.eject(peer, now);
                 }
             }
@@ -180,12 +182,6 @@ impl Balancer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
-    }
-
-    /// Whether an address is one of them.
-    #[must_use]
-    pub fn has(&self, address: SocketAddr) -> bool {
-        self.peers.borrow().iter().any(|peer| peer.address == address)
     }
 
     /// Whether one may be asked that is none of these.
@@ -247,7 +243,7 @@ impl Balancer {
             }
         };
         peer.load.begin();
-        Some(Pick { peer: peer.clone(), balancer: self.clone() })
+        Some(Pick { peer: peer.clone(), balancer: self.clone(), ejections: peer.record.ejections() })
     }
 
     /// Leaves one out, if so many may be.

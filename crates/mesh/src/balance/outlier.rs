@@ -44,6 +44,8 @@ pub(super) struct Record {
     bad_answers: Cell<u32>,
     no_answers: Cell<u32>,
     times: Cell<u32>,
+    /// So often it was left out since it is known.
+    ejections: Cell<u32>,
     until: Cell<Option<Instant>>,
 }
 
@@ -68,6 +70,12 @@ impl Record {
         let factor = 1_u32.checked_shl(self.times.get()).unwrap_or(u32::MAX);
         self.until.set(Some(now + ejection.base.saturating_mul(factor).min(ejection.most)));
         self.times.set(self.times.get() + 1);
+        self.ejections.set(self.ejections.get().wrapping_add(1));
+    }
+
+    /// How often it was left out: what was asked of it before the last time says nothing about it after that.
+    pub(super) fn ejections(&self) -> u32 {
+        self.ejections.get()
     }
 
     /// It has to fail as often again: when it is back, or when there is room for one more that is left out.

@@ -149,8 +149,12 @@ fn a_burst_of_failures_is_one_reason() {
         assert!(theirs > 4 * row, "{theirs}");
         let until = burst(&balancer, &held, 3, theirs, went, now);
         assert_eq!(until, Some(now + ejection.base), "{went:?}");
-        // When it is back it has to fail as often again, for twice as long.
-        let now = now + ejection.base;
+        // What fails when it is back was asked before it was left out.
+        let now = now + ejection.base + Duration::from_secs(1);
+        assert_eq!(burst(&balancer, &held, 3, theirs, went, now), None, "{went:?}");
+        // It has to fail as often again of what it is asked from now on, for twice as long.
+        let others = [1, 2, 4].map(|port| SocketAddr::from(([10, 0, 0, 1], port)));
+        let held: Vec<Pick> = (0..row).map(|_| balancer.pick(&others, &mut dice, now).unwrap()).collect();
         assert_eq!(burst(&balancer, &held, 3, row - 1, went, now), None, "{went:?}");
         assert_eq!(burst(&balancer, &held, 3, 1, went, now), Some(now + 2 * ejection.base), "{went:?}");
     }

@@ -73,6 +73,13 @@ impl Body {
         self.state == State::Close
     }
 
+    /// Whether something of it has begun that says that more comes: a length, a chunk to the end of its line, or trailers. Between two chunks
+    /// nothing has, nor where the connection's end is its end.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        !matches!(self.state, State::Done | State::Close | State::Size { digits: 0, .. })
+    }
+
     /// How many bytes of data are next for certain.
     #[must_use]
     pub fn ahead(&self) -> u64 {

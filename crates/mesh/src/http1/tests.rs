@@ -335,6 +335,25 @@ fn chunks_that_could_be_read_in_two_ways_are_refused() {
 }
 
 #[test]
+fn between_chunks_nothing_has_begun() {
+    let text = b"a;x=1\r\n0123456789\r\n1\r\na\r\n0\r\nA: b\r\n\r\n";
+    let mut body = Body::new(Framing::Chunked);
+    let mut rests = vec![(0, body.has_begun())];
+    for (at, byte) in text.iter().enumerate() {
+        body.take(&[*byte]).unwrap();
+        rests.push((at + 1, body.has_begun()));
+    }
+    let may: Vec<usize> = rests.into_iter().filter(|(_, begun)| !begun).map(|(at, _)| at).collect();
+    // At the beginning, behind each chunk, and at the end.
+    assert_eq!(may, [0, 19, 25, text.len()]);
+    let mut body = Body::new(Framing::Length(2));
+    assert!(body.has_begun());
+    body.take(b"ab").unwrap();
+    assert!(!body.has_begun());
+    assert!(!Body::new(Framing::Close).has_begun() && !Body::new(Framing::None).has_begun());
+}
+
+#[test]
 fn paths_are_what_the_backend_will_see() {
     for (path, wanted) in [
         ("/", "/"),

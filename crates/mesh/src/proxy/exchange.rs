@@ -313,8 +313,7 @@ impl Exchange<'_> {
                 continue;
             }
             // Between two chunks, or with an end that nobody knows, an answer may be a stream of events that rests as the route lets it.
-            let begun = body.ahead() > 0 && !body.ends_with_connection();
-            match self.next(server, buffer, begun).await {
+            match self.next(server, buffer, body.has_begun()).await {
                 Ok(1..) => {}
                 Ok(0) if body.ends_with_connection() => break,
                 _ => return Err(Failed::NoAnswer),

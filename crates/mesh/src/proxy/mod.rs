@@ -23,7 +23,7 @@ mod tables;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -85,8 +85,8 @@ pub struct Settings {
     pub idle: Duration,
     /// A client that has begun a body and sends nothing more of it, or takes nothing more of an answer; then its connection is reset. So it is
     /// if it sends nothing more at all and for so long there is nothing for it. An endpoint that takes nothing more of a request has not
-    /// answered then, nor has one that stops within a head, a chunk, or a body whose length it has told. It is also how long the kernel asks
-    /// an endpoint that is silent. Over HTTP/2 a request whose bytes wait for so long ends alone.
+    /// answered then, nor has one that stops within a head, a chunk, a frame, or a body whose length it has told. It is also how long the
+    /// kernel asks an endpoint that is silent. Over HTTP/2 a request whose bytes wait for so long ends alone.
     pub stall: Duration,
     /// To connect to an endpoint.
     pub connect: Duration,
@@ -161,6 +161,8 @@ pub struct Proxy {
     pipes: Rc<Pipes>,
     dice: RefCell<Dice>,
     budget: RefCell<Budget>,
+    /// Tasks with connections to endpoints that are no other task's.
+    sessions: RefCell<BTreeSet<u32>>,
     /// What heads are read into: between two waits nobody else reads one.
     head: RefCell<Head>,
     draining: Cell<bool>,
@@ -186,6 +188,7 @@ impl Proxy {
             pipes: Rc::default(),
             dice: RefCell::new(Dice::new(settings.seed)),
             budget: RefCell::new(Budget::new(settings.retry_percent, settings.retry_least, reactor.now())),
+            sessions: RefCell::default(),
             head: RefCell::default(),
             draining: Cell::new(false),
             counts: Cell::default(),
@@ -208,25 +211,25 @@ impl Proxy {
         let before = self.tables.replace(tables.clone());
         let mut balancers = self.balancers.borrow_mut();
         let now = self.reactor.now();
-        let mut gone = false;
-        for number in 0..tables.endpoints.len().max(before.endpoints.len()) {
-            let service = Service(number);
-            let same = match (before.endpoints.get(number), tables.endpoints.get(number)) {
-                (Some(Some(one)), Some(Some(other))) => Arc::ptr_eq(one, other),
-                (None | Some(None), None | Some(None)) => true,
-                _ => false,
-            };
-            if same {
-                continue;
-            }
-            let endpoints = tables.endpoints(service);
-            // Those that stay must not end in between: their connections would be closed.
-            for endpoint in endpoints {
+        let count = tables.endpoints.len().max(before.endpoints.len());
+        let changed = |number: &usize| match (before.endpoints.get(*number), tables.endpoints.get(*number)) {
+            (Some(Some(one)), Some(Some(other))) => !Arc::ptr_eq(one, other),
+            (None | Some(None), None | Some(None)) => false,
+            _ => true,
+        };
+        let changed: Vec<Service> = (0..count).filter(changed).map(Service).collect();
+        // Those that stay, with their Service or with another, must not end in between: their connections would be closed.
+        for service in &changed {
+            for endpoint in tables.endpoints(*service) {
                 self.pool.begin(SocketAddr::new(endpoint.address, endpoint.port));
             }
+        }
+        let mut gone = false;
+        for service in changed {
             for endpoint in before.endpoints(service) {
                 gone |= self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
             }
+            let endpoints = tables.endpoints(service);
             for (_, balancer) in balancers.range((service, Network(0))..=(service, Network(u64::MAX))) {
                 balancer.set(endpoints, now);
             }
@@ -236,9 +239,16 @@ impl Proxy {
             }
         }
         if gone {
-            // Clients of HTTP/2 have connections of their own to it, which they end.
-            self.reactor.wake_all();
+            // Who has connections of its own to it ends them.
+            self.sessions.borrow().iter().for_each(|task| self.reactor.wake(*task));
         }
+    }
+
+    /// The task that runs has connections to endpoints that are no other task's: it is run when an endpoint goes, until this is dropped.
+    fn session(self: &Rc<Self>) -> Listed {
+        let task = self.reactor.current();
+        self.sessions.borrow_mut().insert(task);
+        Listed { proxy: self.clone(), task }
     }
 
     /// Who swaps tables from another thread.
@@ -337,6 +347,18 @@ impl Proxy {
 
     fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {
         self.tables.borrow().frontend(to, namespace).cloned()
+    }
+}
+
+/// That a task is among [`Proxy::session`]s.
+struct Listed {
+    proxy: Rc<Proxy>,
+    task: u32,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.proxy.sessions.borrow_mut().remove(&self.task);
     }
 }
 

@@ -177,6 +177,16 @@ impl Reactor {
         }
     }
 
+    /// The task that runs.
+    pub(crate) fn current(&self) -> u32 {
+        self.core.current.get()
+    }
+
+    /// Runs a task once, for what no event tells of.
+    pub(crate) fn wake(&self, task: u32) {
+        self.core.queue(task);
+    }
+
     /// Runs every task once, for what no event tells of.
     pub fn wake_all(&self) {
         let count = u32::try_from(self.core.tasks.borrow().len()).unwrap_or(NOBODY);

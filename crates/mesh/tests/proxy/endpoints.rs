@@ -71,6 +71,30 @@ fn an_endpoint_of_two_services_keeps_its_connections_while_one_has_it() {
 }
 
 #[test]
+fn an_endpoint_that_goes_over_to_another_service_keeps_its_connections() {
+    let (one, other) = (Backend::saying("one"), Backend::saying("other"));
+    let routing = || {
+        let matches = vec![prefix("/b", 1), prefix("/a", 0)];
+        routes(matches, vec![rule(vec![backend("a", 1)]), rule(vec![backend("b", 1)])])
+    };
+    let set = |a: &Backend, b: &Backend| {
+        let all = vec![
+            frontend(routing(), Some("http")),
+            endpoints("a", &[a.address]),
+            endpoints("b", &[b.address]),
+        ];
+        delta(all)
+    };
+    let mesh = Harness::new(set(&one, &other));
+    assert_eq!((mesh.get("/a").2, mesh.get("/b").2), ("one".into(), "other".into()));
+    // Whichever of the two Services comes first, one of the endpoints goes to the one behind.
+    mesh.swap(set(&other, &one));
+    until("they have changed places", || mesh.get("/a").2 == "other");
+    assert_eq!(mesh.get("/b").2, "one");
+    assert_eq!(mesh.end().connected, 2, "one to each");
+}
+
+#[test]
 fn an_endpoint_more_closes_no_connection() {
     let (old, new) = (Backend::saying("old"), Backend::saying("new"));
     let mesh = Harness::new(plain(&[old.address]));

@@ -187,15 +187,43 @@ fn another_endpoint_is_asked_where_there_is_no_connection() {
     let mesh = Harness::new(of_one(to_web(), &[nobody(), web.address]));
     for _ in 0..20 {
         let mut client = Peer::client(mesh.connect());
-        let stream = client.get("/");
-        let got = client.answer(stream);
-        assert_eq!(got.status(), "200", "{got:?}");
+        let streams = [client.get("/"), client.ask(&CALL, Some(b"m"), &[])];
+        for stream in streams {
+            let got = client.answer(stream);
+            assert!(got.status() == "200" && got.text().starts_with("web\n"), "{got:?}");
+        }
     }
     let mesh = Harness::new(of_one(to_web(), &[nobody()]));
     let mut client = Peer::client(mesh.connect());
     let stream = client.ask(&CALL, Some(b"m"), &[]);
     assert_eq!(client.answer(stream).get("grpc-status"), Some("14"));
     assert_eq!(mesh.end().retried, 0, "there is no other");
+}
+
+#[test]
+fn another_endpoint_is_asked_for_calls_with_bodies_too() {
+    // Answers when there are two: of two at once one goes to whom nobody listens for.
+    let web = Backend::new(|_, wire| {
+        let mut peer = Peer::new(Side::Server, wire);
+        peer.say();
+        while peer.hear() {
+            let whole: Vec<u32> = peer.got.iter().filter(|(_, got)| got.ended).map(|(n, _)| *n).collect();
+            for stream in whole.iter().filter(|_| whole.len() == 2) {
+                let got = peer.got.remove(stream).unwrap();
+                peer.reply(*stream, &headers(&[(":status", "200")]), &got.body, &Headers::new());
+            }
+        }
+    });
+    // The Service itself has no endpoint, so none is connected to before there is a request.
+    let routing = routes(vec![prefix("", 0)], vec![rule(vec![backend("b", 1)])]);
+    let set = vec![frontend(routing, Some("grpc")), endpoints("b", &[nobody(), web.address])];
+    let mesh = Harness::new(delta(set));
+    let mut client = Peer::client(mesh.connect());
+    for stream in [(); 2].map(|()| client.ask(&CALL, Some(b"m"), &[])) {
+        let got = client.answer(stream);
+        assert_eq!((got.text(), got.get("grpc-status")), ("m", None), "{got:?}");
+    }
+    assert_eq!(mesh.end().retried, 1);
 }
 
 #[test]

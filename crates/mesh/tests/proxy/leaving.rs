@@ -227,11 +227,13 @@ fn a_client_that_stops_in_its_body_is_not_waited_for() {
 
 #[test]
 fn an_endpoint_that_stops_in_its_answer_is_not_waited_for() {
-    // A short body is read, the rest of a long one passes unread; a chunk is read, too.
+    // A short body is read, the rest of a long one passes unread; a chunk is read, too, with what is around it.
     for begun in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc",
         "HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\n\r\nabc",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b",
         "HTTP/1.1 200 OK\r\nContent-Le",
     ] {
         let gone = Arc::new(AtomicUsize::new(0));

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::{Bench, Meter, Report};
 use crate::Result;
 use crate::packages;
-use crate::program::{built, cargo, quiet};
+use crate::program::{built, cargo, quiet, small_plugins};
 use chain::{Chain, Cost};
 use table::{InProcess, Outcome, Programs};
 
@@ -25,12 +25,12 @@ const EXISTING: [u32; 2] = [0, 1000];
 pub(super) fn cni(bench: &Bench) -> Result<Report> {
     packages::install(packages::NEEDED)?;
     packages::install(&["containernetworking-plugins", "iptables"])?;
-    cargo(["build", "--profile", "shim", "--locked", "--package", "cni", "--bin", "sextant-cni"])?;
+    let program = small_plugins()?;
     cargo(["build", "--release", "--locked", "--package", "cni", "--example", "attach_cost"])?;
     let dir = tempfile::tempdir_in("/dev/shm")?;
     let plugins = dir.path().join("bin");
     std::fs::create_dir(&plugins)?;
-    crate::dist::link_plugins(&plugins)?;
+    crate::dist::link_plugins(&program, &plugins)?;
     let programs = programs(bench, dir.path(), &plugins)?;
     let in_process = EXISTING
         .iter()

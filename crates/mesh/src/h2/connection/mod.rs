@@ -29,7 +29,7 @@ use super::frame::{Broken, Code, PREFACE, Settings, id, write};
 use super::hpack::{Bounds, Decoder, Encoder, Fields, TABLE};
 use budget::Patience;
 pub use send::{Gone, Refused};
-use stream::Stream;
+use stream::{Half, Stream};
 
 /// So many streams that were reset are remembered: what was sent before the peer knew is let pass. Once one may be forgotten nobody can tell.
 const REMEMBERED: usize = 256;
@@ -255,6 +255,13 @@ impl Connection {
     #[must_use]
     pub fn is_within_head(&self) -> bool {
         self.partial.is_some()
+    }
+
+    /// Whether more of a body is to come on a stream, by what its `content-length` says.
+    #[must_use]
+    pub fn lacks(&self, stream: u32) -> bool {
+        let comes = |found: &&Stream| !found.reset && found.receiving == Half::Body;
+        self.streams.get(&stream).filter(comes).is_some_and(|found| found.left.is_some_and(|left| left > 0))
     }
 
     /// Whether the peer has acknowledged what it was asked for.

@@ -52,8 +52,12 @@ impl Connection {
         }
         (self.sent, self.answers) = (0, 0);
         self.out.clear();
+        self.rest();
+    }
+
+    /// A connection without a stream, and with nothing to be sent, holds no buffer.
+    fn rest(&mut self) {
         if self.streams.is_empty() && self.partial.is_none() {
-            // A connection without a stream holds no buffer.
             (self.out, self.block, self.coded) = (Vec::new(), Vec::new(), Vec::new());
             self.fields = Fields::default();
         }
@@ -212,6 +216,9 @@ impl Connection {
         self.reset(stream, if answered { Code::NO_ERROR } else { Code::CANCEL });
         if let Some(released) = self.streams.remove(&stream) {
             self.give_back(released.held);
+        }
+        if self.output().is_empty() {
+            self.rest();
         }
     }
 

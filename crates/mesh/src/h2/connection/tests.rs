@@ -268,6 +268,22 @@ fn windows_of_open_streams_follow_the_settings() {
 }
 
 #[test]
+fn who_has_no_stream_and_nothing_to_send_holds_no_buffer() {
+    let mut pair = Pair::new(Limits::default());
+    let stream = pair.ask(&GET, true);
+    pair.server.respond(stream, fields(&OK), true).unwrap();
+    assert_eq!(pair.client_hears(), [format!("head {stream} :status=200 end")]);
+    // All of it was sent before the stream was released.
+    for side in [&mut pair.client, &mut pair.server] {
+        assert!(side.output().is_empty() && side.out.capacity() > 0 && side.coded.capacity() > 0);
+        side.release(stream);
+        assert!(side.output().is_empty());
+        assert_eq!((side.out.capacity(), side.coded.capacity(), side.block.capacity()), (0, 0, 0));
+    }
+    assert!(pair.client.fields().get(b":status").is_none());
+}
+
+#[test]
 fn a_stream_ends_alone() {
     let mut pair = Pair::new(Limits::default());
     let (one, other) = (pair.ask(&POST, false), pair.ask(&POST, false));

@@ -30,6 +30,12 @@ pub(super) struct Backend {
     pub(super) idle: Instant,
     /// It was sent something.
     pub(super) said: bool,
+    /// Since when the endpoint has begun a block of headers, or a frame, that it has not ended.
+    pub(super) within: Option<Instant>,
+    /// When it was not read last, since the client had too much to take.
+    pub(super) paused: Instant,
+    /// The endpoint was blamed for it, and has said nothing since.
+    pub(super) blamed: bool,
     link: Link,
 }
 
@@ -62,12 +68,30 @@ impl Backend {
             streams: HashMap::new(),
             idle: now,
             said: false,
+            within: None,
+            paused: now,
+            blamed: false,
             link,
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
         matches!(self.link, Link::Open(_))
+    }
+
+    /// Whether bodies go to it. They wait until something of the heads before them was sent: whoever cannot be reached, or ends before it was
+    /// sent anything, has nothing of them, and another endpoint can be asked.
+    pub(super) fn takes_bodies(&self) -> bool {
+        self.is_open() && self.said
+    }
+
+    /// Takes note of whether the endpoint has begun something. What waits since the client has too much to take is not its to end.
+    pub(super) fn note_input(&mut self, full: bool, now: Instant) {
+        let begun = self.connection.is_within_head() || !self.buffer.is_empty();
+        self.within = if begun && !full { self.within.or(Some(now)) } else { None };
+        if full {
+            self.paused = now;
+        }
     }
 
     /// Looks whether the connection is there. One that is was there before.

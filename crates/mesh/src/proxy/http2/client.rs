@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::super::answer::Answer;
 use super::super::rules::Routing;
-use super::backend::Backend;
 use super::exchange::{Exchange, Flow};
 use super::head::{Way, ask, is_grpc, own};
 use super::late::PARTING;
@@ -74,7 +73,7 @@ impl Session {
             Event::Data { stream, bytes, end } => {
                 match self.exchanges.get_mut(&stream) {
                     Some(exchange) if exchange.there.is_some() || !exchange.answered => {
-                        exchange.comes(now);
+                        exchange.up.comes(now);
                         exchange.up.bytes.extend_from_slice(bytes);
                         exchange.up.end |= end;
                     }
@@ -85,7 +84,7 @@ impl Session {
             Event::Trailers { stream } => {
                 let trailers = self.connection.fields().clone();
                 if let Some(exchange) = self.exchanges.get_mut(&stream) {
-                    exchange.comes(now);
+                    exchange.up.comes(now);
                     exchange.up.trailers = Some(trailers);
                     exchange.up.end = true;
                 }
@@ -111,9 +110,8 @@ impl Session {
             avoid: Vec::new(),
             tries: 0,
             there: None,
-            up: Flow::default(),
-            down: Flow::default(),
-            moved: now,
+            up: Flow::new(now),
+            down: Flow::new(now),
             uploading: false,
             answered: false,
             informational: 0,
@@ -171,10 +169,10 @@ impl Session {
         // What came of its body goes nowhere.
         let unwanted = u32::try_from(exchange.up.bytes.len()).unwrap_or(u32::MAX);
         self.connection.consumed(stream, unwanted);
-        exchange.up = Flow { done: true, ..Flow::default() };
-        exchange.down = Flow { done: false, end: true, bytes: body.into_bytes(), trailers: None };
+        let now = self.proxy.reactor.now();
+        exchange.up = Flow { done: true, ..Flow::new(now) };
+        exchange.down = Flow { end: true, bytes: body.into_bytes(), ..Flow::new(now) };
         (exchange.answered, exchange.limit) = (true, None);
-        exchange.moved = self.proxy.reactor.now();
     }
 
     /// A request has taken longer than its route lets it.
@@ -185,13 +183,16 @@ impl Session {
             return self.abort(stream, Code::CANCEL);
         }
         let name = &exchange.name;
-        let reached = exchange.there.and_then(|there| self.backends.get(there.backend)?.as_ref());
-        if !exchange.up.done && reached.is_some_and(Backend::is_open) {
+        let backend = exchange.there.and_then(|there| self.backends.get_mut(there.backend)?.as_mut());
+        if !exchange.up.done && backend.as_ref().is_some_and(|backend| backend.is_open()) {
             // Nor whether it is the client or the endpoint that is slow with a request.
             let text = format!("{name}: the request did not come whole in the time that the route lets it");
             return self.answer(stream, &Answer::new(408, text));
         }
-        if let Some(pick) = &exchange.pick {
+        // All who wait for one connection that is not there yet have one failure.
+        let unreached = backend.filter(|backend| !backend.is_open());
+        let known = unreached.is_some_and(|backend| std::mem::replace(&mut backend.blamed, true));
+        if let Some(pick) = exchange.pick.as_ref().filter(|_| !known) {
             pick.went(Went::Badly(504, now.saturating_duration_since(exchange.began)), now);
         }
         let endpoint = exchange.pick.as_ref().map(|pick| format!("{} ", pick.address())).unwrap_or_default();

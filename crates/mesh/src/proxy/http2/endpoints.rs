@@ -81,7 +81,7 @@ impl Session {
         exchange.there = Some(There { backend: place, stream: theirs });
         exchange.pick = Some(pick);
         exchange.up.done = end;
-        exchange.moved = now;
+        exchange.up.moved = now;
     }
 
     /// Looks what came from an endpoint; whether something did.
@@ -103,7 +103,7 @@ impl Session {
             // Its requests wait for it from now on.
             for stream in backend.streams.values() {
                 if let Some(exchange) = self.exchanges.get_mut(stream) {
-                    exchange.moved = now;
+                    exchange.up.moved = now;
                 }
             }
             self.put_back(place, backend);
@@ -125,6 +125,7 @@ impl Session {
         }
         match heard {
             Ok(some) => {
+                backend.note_input(self.connection.is_full(), now);
                 if backend.buffer.is_empty() {
                     self.proxy.reactor.give_back(std::mem::take(&mut backend.buffer));
                 }
@@ -155,6 +156,11 @@ impl Session {
                     }
                     buffer.consume(used);
                     some = true;
+                    backend.blamed = false;
+                    if !backend.connection.is_within_head() {
+                        // What comes behind a frame has its own time.
+                        backend.within = None;
+                    }
                 }
                 Err(failed) => break Err(failed),
             }
@@ -203,7 +209,7 @@ impl Session {
                     pick.went(if status < 500 { Went::Well(took) } else { Went::Badly(status, took) }, now);
                 }
                 let head = answered(fields, &exchange.response);
-                exchange.comes(now);
+                exchange.down.comes(now);
                 exchange.answered = true;
                 // It is not sent again.
                 exchange.head.clear();
@@ -211,12 +217,12 @@ impl Session {
                 let _gone = self.connection.respond(stream, head.iter(), end);
             }
             Event::Data { bytes, end, .. } => {
-                exchange.comes(now);
+                exchange.down.comes(now);
                 exchange.down.bytes.extend_from_slice(bytes);
                 exchange.down.end |= end;
             }
             Event::Trailers { .. } => {
-                exchange.comes(now);
+                exchange.down.comes(now);
                 exchange.down.trailers = Some(backend.connection.fields().clone());
                 exchange.down.end = true;
             }
@@ -240,11 +246,12 @@ impl Session {
         }
     }
 
-    /// A connection to an endpoint is over, and what was asked over it. That is one failure, however many requests there were.
-    fn lost_all(&mut self, backend: &Backend, lost: Lost<'_>) {
+    /// A connection to an endpoint is over, and what was asked over it. That is one failure, however many requests there were, and none if it
+    /// had one since it last said something.
+    pub(super) fn lost_all(&mut self, backend: &Backend, lost: Lost<'_>) {
         let mut streams: Vec<u32> = backend.streams.values().copied().collect();
         streams.sort_unstable();
-        let mut blame = true;
+        let mut blame = !backend.blamed;
         for stream in streams {
             blame &= !self.lost(stream, lost, blame);
         }

@@ -10,7 +10,7 @@ use crate::h2::frame::PAYLOAD;
 use crate::http1::Edits;
 
 /// One direction of a body: what came of it and was not passed on. No more comes than the stream's window lets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Flow {
     pub(super) bytes: Vec<u8>,
     /// Nothing comes behind these bytes, but the trailers.
@@ -18,9 +18,33 @@ pub(super) struct Flow {
     pub(super) trailers: Option<Fields>,
     /// All of it was passed on.
     pub(super) done: bool,
+    /// When something of it was passed on last, or began to wait for that.
+    pub(super) moved: Instant,
 }
 
 impl Flow {
+    /// Nothing has come yet.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { bytes: Vec::new(), end: false, trailers: None, done: false, moved: now }
+    }
+
+    /// Something more comes.
+    pub(super) fn comes(&mut self, now: Instant) {
+        // What waits already has its time.
+        if !self.waits() {
+            self.moved = now;
+        }
+    }
+
+    /// So many bytes were passed on.
+    pub(super) fn passed(&mut self, count: usize) {
+        self.bytes.drain(..count);
+        if self.bytes.is_empty() {
+            // A body of which nothing waits needs no memory.
+            self.bytes = Vec::new();
+        }
+    }
+
     /// Whether something can be passed on.
     pub(super) fn waits(&self) -> bool {
         !self.done && (self.end || !self.bytes.is_empty())
@@ -59,26 +83,10 @@ pub(super) struct Exchange {
     pub(super) there: Option<There>,
     pub(super) up: Flow,
     pub(super) down: Flow,
-    /// When something of either body was passed on last, or began to wait for that.
-    pub(super) moved: Instant,
     /// Some of the body went on: it cannot be sent once more.
     pub(super) uploading: bool,
     /// The client has the head of the answer.
     pub(super) answered: bool,
     /// So many answers of 1xx came before it.
     pub(super) informational: u32,
-}
-
-impl Exchange {
-    /// Whether something waits until the other side takes it. A call in which nobody says anything does not.
-    pub(super) fn rests(&self) -> bool {
-        self.down.waits() || (self.up.waits() && self.there.is_some())
-    }
-
-    /// Something more of a body has come.
-    pub(super) fn comes(&mut self, now: Instant) {
-        if !self.rests() {
-            self.moved = now;
-        }
-    }
 }

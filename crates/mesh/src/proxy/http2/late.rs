@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::backend::Backend;
 use super::endpoints::Lost;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, There};
 use super::{Over, Session};
 use crate::h2::Code;
 
@@ -13,6 +13,17 @@ use crate::h2::Code;
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
 /// What it answers.
 pub(super) const PARTING: [u8; 8] = *b"the last";
+
+/// What of a request does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// The client takes nothing more of the answer.
+    Taking,
+    /// The endpoint takes nothing more of the request.
+    Sending,
+    /// The endpoint sends nothing more of an answer whose length it has told.
+    Answering,
+}
 
 impl Session {
     /// The proxy is drained: the client is told to ask elsewhere, and a round trip later, when all that it has sent before is there, which of
@@ -54,15 +65,35 @@ impl Session {
     /// When something is late, if nothing comes before.
     fn limit(&self) -> Option<Instant> {
         let requests = self.exchanges.values().filter_map(|exchange| exchange.limit);
-        let bodies = self.exchanges.values().filter_map(|exchange| self.rest_limit(exchange));
-        let backends = self.backends.iter().flatten().filter_map(|backend| self.idle_limit(backend));
+        let bodies = self.exchanges.values().filter_map(|exchange| Some(self.rest(exchange)?.0));
+        let backends = self.backends.iter().flatten();
+        let backends =
+            backends.flat_map(|backend| [self.idle_limit(backend), self.frame_limit(backend)]).flatten();
         let own = [self.client_limit(), self.quiet_limit(), self.parting];
         requests.chain(bodies).chain(backends).chain(own.into_iter().flatten()).min()
     }
 
-    /// How long what waits of a request may rest.
-    fn rest_limit(&self, exchange: &Exchange) -> Option<Instant> {
-        exchange.rests().then(|| exchange.moved + self.proxy.settings.stall)
+    /// What of a request waits until the other side does something, and how long it may. A call in which nobody says anything does not, nor
+    /// what waits for a connection: that has its own time.
+    pub(super) fn rest(&self, exchange: &Exchange) -> Option<(Instant, Rest)> {
+        let (up, down, stall) = (&exchange.up, &exchange.down, self.proxy.settings.stall);
+        if down.waits() {
+            return Some((down.moved + stall, Rest::Taking));
+        }
+        let There { backend, stream } = exchange.there?;
+        let backend = self.backends.get(backend)?.as_ref().filter(|backend| backend.is_open())?;
+        let sending = up.waits().then(|| (up.moved + stall, Rest::Sending));
+        // While the client has too much to take nothing is read, and what takes more of the request may need all of it.
+        let answering = backend.connection.lacks(stream).then(|| {
+            let since = down.moved.max(up.moved).max(backend.paused);
+            (since + stall, Rest::Answering)
+        });
+        [sending, answering].into_iter().flatten().min_by_key(|(limit, _)| *limit)
+    }
+
+    /// How long an endpoint may take for a frame, or a block of headers, that it has begun.
+    pub(super) fn frame_limit(&self, backend: &Backend) -> Option<Instant> {
+        Some(backend.within? + self.proxy.settings.stall)
     }
 
     /// How long a connection to an endpoint is kept without a request.
@@ -98,16 +129,20 @@ impl Session {
         for stream in self.those(|exchange| is_past(exchange.limit)) {
             self.too_late(stream, now);
         }
-        for stream in self.those(|exchange| is_past(self.rest_limit(exchange))) {
+        for stream in self.those(|exchange| is_past(self.rest(exchange).map(|(limit, _)| limit))) {
             self.rests(stream);
         }
         for place in 0..self.backends.len() {
-            let backend = self.backends.get(place).and_then(Option::as_ref);
-            if is_past(backend.and_then(|backend| self.idle_limit(backend)))
-                && let Some(backend) = self.backends.get_mut(place).and_then(Option::take)
-            {
-                backend.end();
+            let Some(backend) = self.backends.get(place).and_then(Option::as_ref) else { continue };
+            let broken = is_past(self.frame_limit(backend));
+            if !broken && !is_past(self.idle_limit(backend)) {
+                continue;
             }
+            let Some(backend) = self.backends.get_mut(place).and_then(Option::take) else { continue };
+            if broken {
+                self.lost_all(&backend, Lost::Broken(&"a frame that does not end"));
+            }
+            backend.end();
         }
     }
 
@@ -115,16 +150,27 @@ impl Session {
         self.exchanges.iter().filter(|(_, exchange)| are(exchange)).map(|(stream, _)| *stream).collect()
     }
 
-    /// Nothing of what waits of a request was taken for too long.
+    /// A request has rested for too long.
     fn rests(&mut self, stream: u32) {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
-        if exchange.down.waits() {
-            // The client does not take its answer.
-            return self.abort(stream, Code::CANCEL);
-        }
-        // Who has begun to answer may have its reason not to take the rest.
-        let blame = !exchange.answered;
+        let Some((_, rest)) = self.rest(exchange) else { return };
+        let (lost, theirs) = match rest {
+            Rest::Taking => return self.abort(stream, Code::CANCEL),
+            // Who has begun to answer may have its reason not to take the rest.
+            Rest::Sending => (Lost::Stuck, !exchange.answered),
+            Rest::Answering => (Lost::Broken(&"it stops before its end"), true),
+        };
+        let place = exchange.there.map(|there| there.backend);
+        // What stops on one connection is one failure, until something comes of it again.
+        let known = self.backend(place).is_some_and(|backend| backend.blamed);
         self.leave_endpoint(stream);
-        self.lost(stream, Lost::Stuck, blame);
+        let blamed = self.lost(stream, lost, theirs && !known);
+        if let Some(backend) = self.backend(place).filter(|_| blamed) {
+            backend.blamed = true;
+        }
+    }
+
+    fn backend(&mut self, place: Option<usize>) -> Option<&mut Backend> {
+        self.backends.get_mut(place?)?.as_mut()
     }
 }

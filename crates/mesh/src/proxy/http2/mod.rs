@@ -77,6 +77,7 @@ pub(super) async fn serve(
     origin: Rc<dyn Origin>,
     ahead: Option<(SocketAddr, Socket)>,
 ) {
+    let _listed = proxy.session();
     let mut session = Session::new(&proxy, client, to, origin, ahead);
     while session.over.is_none() {
         poll_fn(|_| session.turn()).await;

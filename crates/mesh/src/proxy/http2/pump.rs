@@ -30,13 +30,14 @@ impl Session {
         let Some(exchange) = self.exchanges.get_mut(&stream).filter(|exchange| exchange.up.waits()) else {
             return false;
         };
-        let Some((backend, theirs)) = there(&mut self.backends, exchange.there) else { return false };
+        let backend = there(&mut self.backends, exchange.there).filter(|(backend, _)| backend.takes_bodies());
+        let Some((backend, theirs)) = backend else { return false };
         let flow = &mut exchange.up;
         let (piece, last) = flow.piece();
         let sent = backend.connection.data(theirs, piece, last);
         // Who takes no more of it may have answered: the rest goes nowhere.
         let count = sent.unwrap_or(flow.bytes.len());
-        flow.bytes.drain(..count);
+        flow.passed(count);
         exchange.uploading |= count > 0;
         self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
         if flow.bytes.is_empty() && flow.end {
@@ -48,7 +49,7 @@ impl Session {
         }
         let moved = count > 0 || flow.done;
         if moved {
-            exchange.moved = now;
+            flow.moved = now;
         }
         moved
     }
@@ -61,7 +62,7 @@ impl Session {
         if flow.waits() {
             let (piece, last) = flow.piece();
             let Ok(count) = self.connection.data(stream, piece, last) else { return false };
-            flow.bytes.drain(..count);
+            flow.passed(count);
             if let Some((backend, theirs)) = there(&mut self.backends, exchange.there) {
                 backend.connection.consumed(theirs, u32::try_from(count).unwrap_or(u32::MAX));
             }
@@ -73,7 +74,10 @@ impl Session {
             }
             moved = count > 0 || flow.done;
             if moved {
-                exchange.moved = now;
+                // Whose answer waits for the client may have to wait with taking the request: that is no time of its own.
+                let waited = now.saturating_duration_since(flow.moved);
+                flow.moved = now;
+                exchange.up.moved = (exchange.up.moved + waited).min(now);
             }
         }
         if exchange.down.done {

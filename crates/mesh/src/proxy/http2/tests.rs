@@ -3,15 +3,18 @@
 mod client;
 mod endpoints;
 mod pump;
+mod stops;
 
 use std::io::{self, Write as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smi::contract::Name;
 use smi::model::{Delta, Endpoint, Entry, Frontend, Key, Routing, Shared, Transport};
 
+use super::late::Rest;
 use super::*;
 use crate::balance::Ejection;
 use crate::h2::{Event, Field, Fields};
@@ -23,6 +26,9 @@ const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
 const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "web")];
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 struct Anybody;
 
@@ -175,6 +181,22 @@ impl Test {
         self.told()
     }
 
+    /// A request whose body is these bytes, and which is whole if it is the `end`.
+    async fn posts(&mut self, body: &[u8], end: bool) -> u32 {
+        let stream = self.client.open(fields(&POST), false).unwrap();
+        let mut sent = 0;
+        while sent < body.len() {
+            sent += self.client.data(stream, &body[sent..], end).unwrap();
+            self.says().await;
+        }
+        stream
+    }
+
+    /// What of a request waits for somebody.
+    fn rest(&self, stream: u32) -> Option<Rest> {
+        self.session.rest(&self.session.exchanges[&stream]).map(|(_, rest)| rest)
+    }
+
     /// What is late then ends.
     fn passes(&mut self, until: Instant) {
         let _more = self.session.wait(until);
@@ -185,7 +207,7 @@ impl Test {
         self.session.connection.respond(stream, fields(&[(":status", "200")]), false).unwrap();
         let exchange = self.session.exchanges.get_mut(&stream).unwrap();
         exchange.answered = true;
-        exchange.comes(self.now);
+        exchange.down.comes(self.now);
         exchange.down.bytes.resize(body, b'x');
     }
 
@@ -199,6 +221,21 @@ impl Test {
 
     fn exchange(&mut self, stream: u32) -> &mut Exchange {
         self.session.exchanges.get_mut(&stream).unwrap()
+    }
+
+    /// Over which of the connections to endpoints a request goes.
+    fn place_of(&mut self, stream: u32) -> usize {
+        self.exchange(stream).there.unwrap().backend
+    }
+
+    fn backend(&mut self, place: usize) -> &mut Backend {
+        self.session.backends[place].as_mut().unwrap()
+    }
+
+    /// Takes what has come from an endpoint.
+    async fn hears(&mut self, place: usize) {
+        self.session.proxy.reactor.yield_now().await;
+        while self.session.hear_backend(place, self.now) {}
     }
 
     /// Which endpoint has a request.

@@ -6,6 +6,7 @@ mod judge;
 mod tree;
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use testkit::power::When;
@@ -13,7 +14,7 @@ use testkit::vm::{Initramfs, Kernel};
 
 use super::{BLIND, Count, Extent, Stand, intact, seen};
 use crate::Result;
-use crate::program::{built, cargo, released};
+use crate::program::{built, cargo, quiet};
 use images::Stock;
 
 const WRITE: &str = include_str!("write.sh");
@@ -53,11 +54,13 @@ pub(super) fn run(kernel: &Kernel, extent: &mut Extent, count: &mut Count) -> Re
     if !"pulls".contains(&extent.only) {
         return Ok(());
     }
-    released()?;
-    // What is tried is the release; who serves it images, `cargo test --workspace` has built.
+    let product = extent.product()?;
     cargo(["build", "--locked", "--workspace", "--example", "registry"])?;
-    let (sextant, registry) = (built("release")?.join("sextant"), built("debug")?.join("examples/registry"));
+    let registry = built("debug")?.join("examples/registry");
     let place = tempfile::Builder::new().prefix("sextant-power-").tempdir()?;
+    // Without what a debugger reads: all is in the guest's memory.
+    let sextant = place.path().join("sextant");
+    quiet(Command::new("strip").arg("-o").arg(&sextant).arg(&product.sextant))?;
     let mut random = extent.random.clone();
     let stock = Stock::make(place.path(), &registry, &mut random)?;
     let furnish = |contents: &mut Initramfs| furnish(contents, &stock, &sextant, &registry);

@@ -1,10 +1,13 @@
 //! Connections to endpoints, and how they end.
 
+use std::cell::Cell;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::tcp_user_timeout;
+use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket};
 
 use super::*;
 use crate::h2::frame::{PAYLOAD, write};
@@ -163,11 +166,13 @@ fn what_was_never_sent_is_sent_over_another_connection() {
         run(move |reactor| async move {
             let mut test = Test::new(&reactor, plain(&[one, other]), strict()).await;
             drop([test.connected(one), test.connected(other)]);
-            let stream = test.ask(&GET, true).await;
-            let (asked, there) = (test.endpoint_of(stream), test.exchange(stream).there.unwrap());
-            test.session.backends[there.backend].as_mut().unwrap().said = said;
+            let stream = test.posts(b"body", true).await;
+            let (asked, place) = (test.endpoint_of(stream), test.place_of(stream));
+            test.backend(place).said = said;
+            assert!(test.pumped().is_empty());
+            assert_eq!(test.exchange(stream).uploading, said);
             reactor.yield_now().await;
-            assert!(test.session.hear_backend(there.backend, test.now));
+            assert!(test.session.hear_backend(place, test.now));
             assert_eq!(test.session.again, if said { vec![] } else { vec![stream] });
             assert_eq!(test.pumped().len(), if said { 2 } else { 0 }, "a head and a line of text");
             assert_eq!(test.is_out(asked), said);
@@ -200,5 +205,88 @@ fn who_has_ended_is_not_asked() {
         let peer: SocketAddr =
             rustix::net::getpeername(backend.socket().unwrap()).unwrap().unwrap().try_into().unwrap();
         assert_eq!(peer, to);
+    });
+}
+
+/// Drives a session until it is so.
+async fn until(test: &mut Test, is: impl Fn(&Session) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is(&test.session) {
+        assert!(Instant::now() < end);
+        test.session.proxy.reactor.yield_now().await;
+        let _more = test.session.turn();
+    }
+}
+
+#[test]
+fn a_body_goes_to_another_endpoint_where_there_is_no_connection() {
+    run(|reactor| async move {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let there = listener.local_addr().unwrap();
+        // Nobody listens at it for as long as its socket is there.
+        let kept = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&kept, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let nobody: SocketAddr = getsockname(&kept).unwrap().try_into().unwrap();
+        let mut test = Test::new(&reactor, plain(&[nobody, there]), Settings::default()).await;
+        // Of two at once one goes to each.
+        let streams = [test.posts(b"body", true).await, test.posts(b"body", true).await];
+        let addresses = streams.map(|stream| test.endpoint_of(stream));
+        assert!(addresses.contains(&nobody) && addresses.contains(&there), "{addresses:?}");
+        until(&mut test, |session| session.exchanges.values().all(|exchange| exchange.up.done)).await;
+        assert_eq!(test.session.proxy.counts().retried, 1);
+        let (mut wire, _) = listener.accept().unwrap();
+        wire.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut server = Connection::new(Side::Server, Limits::default());
+        let (mut held, mut told) = (Vec::new(), Vec::new());
+        while told.iter().filter(|told: &&String| told.ends_with(" of 4 end")).count() < 2 {
+            let mut piece = [0; 4096];
+            let count = wire.read(&mut piece).unwrap();
+            assert!(count > 0, "{told:?}");
+            held.extend_from_slice(&piece[..count]);
+            loop {
+                let (used, event) = server.receive(test.now, &held).unwrap();
+                told.extend(event.and_then(|event| words(event, server.fields())));
+                if used == 0 {
+                    break;
+                }
+                held.drain(..used);
+            }
+            let _more = test.session.turn();
+        }
+    });
+}
+
+#[test]
+fn only_who_has_connections_of_its_own_is_told_of_an_endpoint_that_goes() {
+    run(|reactor| async move {
+        let polls = Rc::new(Cell::new(0));
+        let counted = polls.clone();
+        reactor.spawn(poll_fn(move |_| {
+            counted.set(counted.get() + 1);
+            Poll::<()>::Pending
+        }));
+        let proxy = Proxy::new(&reactor, Settings::default());
+        proxy.swap(Builder::default().apply(plain(&[address(1)])));
+        let (socket, wire) = pair(&reactor);
+        let client = Connection::new(Side::Client, Limits::default());
+        (&wire).write_all(client.output()).unwrap();
+        reactor.spawn(serve(proxy.clone(), socket, TO.parse().unwrap(), Rc::new(Anybody), None));
+        let end = Instant::now() + PATIENCE;
+        while proxy.sessions.borrow().is_empty() {
+            assert!(Instant::now() < end);
+            reactor.yield_now().await;
+        }
+        let before = polls.get();
+        proxy.swap(Builder::default().apply(plain(&[])));
+        assert!(!proxy.pool.has(address(1)));
+        for _ in 0..5 {
+            reactor.yield_now().await;
+        }
+        assert_eq!((before, polls.get()), (1, 1));
+        drop(wire);
+        while !proxy.sessions.borrow().is_empty() {
+            assert!(Instant::now() < end);
+            reactor.yield_now().await;
+        }
     });
 }
