@@ -4,7 +4,8 @@
 //! for every driver in one process. It speaks to a driver through the contract alone, and to the API server as any client.
 //!
 //! What kube-scheduler and kube-controller-manager do for pods, [`workloads`] does where they are not. What a cloud controller manager
-//! does with its one cloud, [`cloud`] does with any provider.
+//! does with its one cloud, [`cloud`] does with any provider. [`mesh`] follows what a service mesh goes by, and has it
+//! compiled.
 //!
 //! A controller here is level-triggered, over the caches and queues of [`client`]. Whatever it did is told by objects (finalizers,
 //! annotations, status), so that it may end at any moment and go on.
@@ -14,4 +15,5 @@
 
 pub mod cloud;
 pub mod csi;
+pub mod mesh;
 pub mod workloads;

@@ -1,7 +1,11 @@
 //! What sockets can be asked for, beyond the standard library.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+
+use crate::{Act as _, Result, namespace};
 
 /// Lets a socket of TCP or UDP that is not bound yet be bound to an address that the machine does not have (`IP_FREEBIND`, ip(7); it is for
 /// IPv6, too). What comes for that address is received from when the machine has it.
@@ -23,13 +27,85 @@ pub fn bind_ahead(socket: &impl AsFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has what a socket sends carry a mark, by which rules of its own network namespace know it (`SO_MARK`, socket(7)). No other namespace sees it.
+///
+/// # Errors
+/// The kernel's: the caller may not (CAP_NET_ADMIN, CAP_NET_RAW since Linux 5.17).
+pub fn set_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
+    // SAFETY: the option's value is an unsigned int, which lives across the call, and its size is told.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MARK,
+            (&raw const mark).cast(),
+            size_of_val(&mark) as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A socket of TCP in another network namespace: it does not block, what it sends carries `mark`, and it is not connected yet. The calling
+/// thread goes there and comes back to `home`, which is where it is: two system calls.
+///
+/// # Errors
+/// The kernel's: `netns` is no network namespace, or no descriptor is left.
+pub fn tcp_in(netns: impl AsFd, home: impl AsFd, ipv4: bool, mark: u32) -> Result<OwnedFd> {
+    let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = namespace::visit(netns, home, || {
+        socket_with(family, SocketType::STREAM, flags, None).act("open", || "a socket of TCP")
+    })?;
+    set_mark(&socket, mark).act("mark", || "a socket of TCP")?;
+    Ok(socket)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::fd::OwnedFd;
+    use std::fs::File;
 
-    use rustix::net::{AddressFamily, SocketAddrV4, SocketAddrV6, SocketType, bind, socket};
+    use rustix::net::{SocketAddrV4, SocketAddrV6, bind, listen, socket};
 
     use super::*;
+    use crate::namespace::in_new_netns;
+
+    fn own_namespace() -> File {
+        File::open("/proc/thread-self/ns/net").unwrap()
+    }
+
+    #[test]
+    fn a_socket_elsewhere_is_elsewhere_and_marked() {
+        in_new_netns(|| {
+            let (home, there) = (own_namespace(), in_new_netns(|| Ok(own_namespace()))?);
+            for ipv4 in [true, false] {
+                let inside = tcp_in(&there, &home, ipv4, 0x5e87).unwrap();
+                let (mut mark, mut length) = (0_u32, size_of::<u32>() as libc::socklen_t);
+                // SAFETY: the kernel writes at most `length` bytes into `mark`.
+                let asked = unsafe {
+                    libc::getsockopt(
+                        inside.as_raw_fd(),
+                        libc::SOL_SOCKET,
+                        libc::SO_MARK,
+                        (&raw mut mark).cast(),
+                        &raw mut length,
+                    )
+                };
+                assert_eq!((asked, mark), (0, 0x5e87));
+            }
+            // Both have the same port of any address, which two sockets of one namespace cannot.
+            let any = SocketAddrV4::new([0, 0, 0, 0].into(), 4711);
+            let (inside, here) =
+                (tcp_in(&there, &home, true, 1)?, socket(AddressFamily::INET, SocketType::STREAM, None));
+            let here: OwnedFd = here.unwrap();
+            for socket in [&inside, &here] {
+                bind(socket, &any).unwrap();
+                listen(socket, 1).unwrap();
+            }
+            assert!(bind(&tcp_in(&there, &home, true, 1)?, &any).is_err());
+            Ok(())
+        })
+        .unwrap();
+    }
 
     #[test]
     fn an_address_of_nobody_is_bound() {

@@ -31,6 +31,9 @@ pub enum Effect {
     NftElement { family: String, table: String, set: String, key: Vec<u8>, holder: String },
     /// A whole nftables table of ours; the inverse deletes it.
     NftTable { family: String, table: String },
+    /// A whole nftables table of ours in another network namespace, whose file is at `netns` and has this inode; the inverse
+    /// deletes it there, if the path still leads to that namespace.
+    NetnsTable { netns: PathBuf, inode: u64, family: String, table: String },
     /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`, under the `lock`
     /// beside it that host-local has.
     Lease { path: PathBuf, holder: String },

@@ -321,3 +321,56 @@ fn a_loop_device_goes_by_its_tag() {
     assert!(owner.undo_all().is_empty());
     assert!(kernel::loopdev::find(&tag).unwrap().is_empty());
 }
+
+#[test]
+fn a_table_in_another_namespace_goes_and_no_other_namespaces() {
+    use kernel::namespace::{in_netns, pin_new_netns, unpin};
+    use kernel::netlink::{Protocol, Socket};
+    use kernel::nft::{Family, Transaction, table_exists};
+    use std::os::unix::fs::MetadataExt as _;
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("netns");
+    let there = || {
+        let file = fs::File::open(&path).unwrap();
+        in_netns(&file, || table_exists(&mut Socket::open(Protocol::Netfilter)?, Family::Inet, "kept"))
+            .unwrap()
+    };
+    let make = || {
+        pin_new_netns(&path).unwrap();
+        let file = fs::File::open(&path).unwrap();
+        in_netns(&file, || {
+            let mut change = Transaction::new();
+            change.add_table(Family::Inet, "kept", true, None);
+            change.commit(&mut Socket::open(Protocol::Netfilter)?)
+        })
+        .unwrap();
+        file.metadata().unwrap().ino()
+    };
+    let mut owner = owner(place.path());
+    let effect = |inode| Effect::NetnsTable {
+        netns: path.clone(),
+        inode,
+        family: "inet".into(),
+        table: "kept".into(),
+    };
+    let first = make();
+    let id = owner.record(effect(first)).unwrap();
+    assert!(there());
+    owner.undo(id).unwrap();
+    assert!(!there());
+    // Another namespace is at the same path now: its table is not the one that was recorded. (The first lives on, so that no number is used
+    // again.)
+    let held = fs::File::open(&path).unwrap();
+    unpin(&path).unwrap();
+    let second = make();
+    assert_ne!(first, second);
+    owner.record(effect(first)).unwrap();
+    assert!(owner.undo_all().is_empty());
+    assert!(there());
+    drop(held);
+    // A namespace that is gone has taken its table along.
+    unpin(&path).unwrap();
+    let mut owner = self::owner(place.path());
+    owner.record(effect(second)).unwrap();
+    assert!(owner.undo_all().is_empty());
+}

@@ -33,6 +33,7 @@ pub mod proxy;
 mod random;
 mod socket;
 pub mod vm;
+pub mod whoami;
 
 pub use alone::own_namespaces;
 pub use error::{Error, Result};

@@ -52,6 +52,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "aws",
             "metal",
             "smi",
+            "mesh",
             "api",
             "agent",
             "announce",

@@ -285,3 +285,31 @@ fn deletions_are_told_and_elements_are_not() {
     })
     .unwrap();
 }
+
+#[test]
+fn an_owned_table_is_nobody_elses_and_goes_with_its_socket() {
+    in_new_netns(|| {
+        let mut owner = socket();
+        let mut change = Transaction::new();
+        change.add_owned_table(Family::Inet, "own", Some("a test"));
+        change.add_chain(Family::Inet, "own", &Chain { name: "first", base: None });
+        change.commit(&mut owner)?;
+        let mut theirs = Transaction::new();
+        theirs.delete_table(Family::Inet, "own");
+        assert_eq!(theirs.commit(&mut socket()).unwrap_err().errno(), Some(Errno::PERM));
+        let mut again = Transaction::new();
+        again.add_owned_table(Family::Inet, "own", None);
+        assert!(again.commit(&mut socket()).is_err());
+        nft("flush ruleset");
+        assert!(chain_exists(&mut socket(), Family::Inet, "own", "first")?);
+        // Its owner goes on with it.
+        let mut change = Transaction::new();
+        change.add_chain(Family::Inet, "own", &Chain { name: "second", base: None });
+        change.commit(&mut owner)?;
+        assert!(listed().contains("chain second"), "{}", listed());
+        drop(owner);
+        assert!(!table_exists(&mut socket(), Family::Inet, "own")?);
+        Ok(())
+    })
+    .unwrap();
+}

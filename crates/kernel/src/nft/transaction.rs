@@ -123,9 +123,22 @@ impl Transaction {
     /// Makes a table if it is not there; with `new`, one that is there is an error (EEXIST).
     pub fn add_table(&mut self, family: Family, table: &str, new: bool, comment: Option<&str>) {
         let flags = NLM_F_CREATE | if new { NLM_F_EXCL } else { 0 };
-        let mut m =
-            self.message(NEWTABLE, flags, family, "create", format!("nftables table {family} {table}"));
+        self.new_table(flags, family, table, 0, comment);
+    }
+
+    /// Makes a table that belongs to the socket over which this is committed (Linux 5.12): nobody else can change it, no `flush ruleset` takes
+    /// it along, and it goes, with all in it, when that socket is closed, however its process ends. One that is there is an error (EEXIST).
+    pub fn add_owned_table(&mut self, family: Family, table: &str, comment: Option<&str>) {
+        self.new_table(NLM_F_CREATE | NLM_F_EXCL, family, table, NFT_TABLE_F_OWNER, comment);
+    }
+
+    fn new_table(&mut self, flags: u16, family: Family, table: &str, marks: u32, comment: Option<&str>) {
+        let object = format!("nftables table {family} {table}");
+        let mut m = self.message(NEWTABLE, flags, family, "create", object);
         m.text(NFTA_TABLE_NAME, table);
+        if marks != 0 {
+            m.be32(NFTA_TABLE_FLAGS, marks);
+        }
         if let Some(words) = comment {
             m.bytes(NFTA_TABLE_USERDATA, &userdata(words));
         }

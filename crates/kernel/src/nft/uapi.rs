@@ -28,6 +28,8 @@ pub(super) const GETSETELEM: u16 = nft(13);
 pub(super) const DELSETELEM: u16 = nft(14);
 
 pub(super) const NFTA_TABLE_NAME: u16 = 1;
+pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
+pub(super) const NFT_TABLE_F_OWNER: u32 = 0x2;
 pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
 pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
 pub(super) const NFTA_CHAIN_NAME: u16 = 3;

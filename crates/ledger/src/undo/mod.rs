@@ -22,6 +22,7 @@ impl Effect {
             | Self::Mount { path }
             | Self::File { path }
             | Self::Tree { path }
+            | Self::NetnsTable { netns: path, .. }
             | Self::Lease { path, .. } => absolute(path),
             Self::Cgroup { path } => below_root(path),
             Self::Link { name } if name.is_empty() || name.len() > 15 => {
@@ -67,6 +68,9 @@ impl Effect {
                 kernel::nft::delete_element(family, table, set, key, holder)
             }
             Self::NftTable { family, table } => kernel::nft::delete_table(family, table),
+            Self::NetnsTable { netns, inode, family, table } => {
+                kernel::nft::delete_table_in(netns, *inode, family, table)
+            }
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
@@ -92,6 +96,7 @@ impl Effect {
             | Self::Cgroup { .. }
             | Self::NftElement { .. }
             | Self::NftTable { .. }
+            | Self::NetnsTable { .. }
             | Self::LoopDevice { .. }
             | Self::Process { .. }
             | Self::Uses { .. } => Ok(()),

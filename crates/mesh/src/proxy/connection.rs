@@ -36,7 +36,7 @@ pub(super) enum Next {
 
 pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
     let Some(frontend) = proxy.find(to, origin.namespace()) else {
-        return pass_to(&proxy, client, to).await;
+        return pass_to(&proxy, client, to, &*origin).await;
     };
     let own = frontend.own;
     match (&frontend.routing, frontend.protocol) {
@@ -44,13 +44,13 @@ pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, orig
         (Routing::Connections(shares), _) => {
             let drawn = shares.draw(&mut proxy.dice.borrow_mut()).map(|share| share.to.clone());
             match drawn {
-                Some(Destination::Service(service)) => pass(&proxy, client, service).await,
+                Some(Destination::Service(service)) => pass(&proxy, client, service, &*origin).await,
                 _ => client.reset(),
             }
         }
         (routing, Protocol::Opaque) => {
             let service = for_connection(&proxy, routing, own);
-            pass(&proxy, client, service).await;
+            pass(&proxy, client, service, &*origin).await;
         }
         (_, Protocol::Http) => {
             drop(frontend);
@@ -76,16 +76,16 @@ fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Service {
 }
 
 /// To where it was going, unread.
-async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr) {
-    match proxy.reach(to).await {
+async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr, origin: &dyn Origin) {
+    match proxy.reach(origin, to).await {
         Ok(server) => unread(proxy, client, server).await,
         Err(_) => client.reset(),
     }
 }
 
 /// To an endpoint, unread.
-async fn pass(proxy: &Rc<Proxy>, client: Socket, service: Service) {
-    match connect(proxy, service).await {
+async fn pass(proxy: &Rc<Proxy>, client: Socket, service: Service, origin: &dyn Origin) {
+    match connect(proxy, service, origin).await {
         Some((pick, server)) => to_endpoint(proxy, client, pick, server).await,
         None => client.reset(),
     }
@@ -98,12 +98,12 @@ async fn to_endpoint(proxy: &Rc<Proxy>, client: Socket, pick: Pick, server: Sock
 }
 
 /// A connection to an endpoint of a Service; to another where there is none to the first.
-async fn connect(proxy: &Rc<Proxy>, service: Service) -> Option<(Pick, Socket)> {
-    let balancer = proxy.balancer(service)?;
+async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Option<(Pick, Socket)> {
+    let balancer = proxy.balancer(origin.network(), service)?;
     let mut avoid = Vec::new();
     for _ in 0..=proxy.settings.other_endpoints {
         let pick = balancer.pick_connection(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
-        match proxy.reach(pick.address()).await {
+        match proxy.reach(origin, pick.address()).await {
             Ok(server) => return Some((pick, server)),
             Err(e) => {
                 if !is_own(&e) {
@@ -137,7 +137,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             client.readable().await;
             None
         };
-        ahead = race(connect(&proxy, service), spoken).await;
+        ahead = race(connect(&proxy, service, &*origin), spoken).await;
         // Without an endpoint there may still be routes for what the client will say.
         if let Some((_, server)) = &ahead {
             let either = race(client.readable(), server.readable());
@@ -160,7 +160,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
         (Spoken::Http1, ahead) => {
             if let Some((pick, server)) = ahead {
                 server.set_patience(proxy.settings.stall);
-                proxy.pool.put(pick.address(), server, proxy.reactor.now());
+                proxy.pool.put((origin.network(), pick.address()), server, proxy.reactor.now());
             }
             http(proxy, client, to, origin).await;
         }
@@ -170,7 +170,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             Box::pin(http2::serve(proxy, client, to, origin, ahead)).await;
         }
         (_, Some((pick, server))) => to_endpoint(&proxy, client, pick, server).await,
-        (_, None) => pass(&proxy, client, service).await,
+        (_, None) => pass(&proxy, client, service, &*origin).await,
     }
 }
 
@@ -288,7 +288,8 @@ async fn one(
             answered(proxy, client, &answer, &asked, keep).await
         }
         Way::To { service, share, rule } => {
-            proxy.forward(client, buffer, &out, &asked, (&frontend, service, share, rule)).await
+            let asking = (out.as_slice(), &asked, &**origin);
+            proxy.forward(client, buffer, asking, (&frontend, service, share, rule)).await
         }
     };
     proxy.reactor.give_back_bytes(out);

@@ -4,11 +4,11 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Proxy;
 use super::ask::Asked;
 use super::failed::Failed;
 use super::progress::{Progress, Stage};
 use super::tunnel::{Torn, carry};
+use super::{Origin, Proxy};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Edits, Ending, Fault, Framing, response};
 use crate::reactor::{Buffer, Socket, race};
@@ -21,6 +21,7 @@ const INFORMATIONAL: u32 = 16;
 /// A try.
 pub(super) struct Exchange<'a> {
     pub(super) proxy: &'a Rc<Proxy>,
+    pub(super) origin: &'a dyn Origin,
     pub(super) client: &'a Socket,
     /// The request's head, and what there was of its body.
     pub(super) out: &'a [u8],
@@ -74,15 +75,16 @@ impl Exchange<'_> {
     pub(super) async fn run(&self, buffer: &mut Buffer) -> Result<Done, Failed> {
         let (reactor, progress) = (&self.proxy.reactor, self.progress);
         let address = self.pick.address();
+        let place = (self.origin.network(), address);
         progress.stage.set(Stage::Reaching);
-        let pooled = if self.fresh { None } else { self.proxy.pool.take(address, reactor.now()) };
+        let pooled = if self.fresh { None } else { self.proxy.pool.take(place, reactor.now()) };
         // What must not be sent twice is not sent over a connection of which the kernel knows that it has ended.
         let pooled = pooled.filter(|pooled| self.asked.method.is_idempotent() || !pooled.looks_stale());
         let used = pooled.is_some();
         let server = match pooled {
             Some(pooled) => pooled,
             None => {
-                let server = self.proxy.reach(address).await.map_err(Failed::NoConnection)?;
+                let server = self.proxy.reach(self.origin, address).await.map_err(Failed::NoConnection)?;
                 server.set_patience(self.proxy.settings.stall);
                 server
             }
@@ -103,7 +105,7 @@ impl Exchange<'_> {
             return Ok(Done::Tunnel(server));
         }
         if passed.reusable && sent {
-            self.proxy.pool.put(address, server, reactor.now());
+            self.proxy.pool.put(place, server, reactor.now());
         }
         Ok(if passed.keep && sent { Done::Keep } else { Done::Close })
     }

@@ -13,7 +13,7 @@ use super::failed::Failed;
 use super::progress::{Progress, Stage};
 use super::reach::is_own;
 use super::rules::{Frontend, Rule, Service, Share};
-use super::{Counts, Proxy};
+use super::{Counts, Origin, Proxy};
 use crate::balance::Went;
 use crate::reactor::{Buffer, Elapsed, Socket, race};
 
@@ -44,8 +44,7 @@ impl Proxy {
         self: &Rc<Self>,
         client: &Socket,
         buffer: &mut Buffer,
-        out: &[u8],
-        asked: &Asked,
+        (out, asked, origin): (&[u8], &Asked, &dyn Origin),
         (frontend, service, share, rule): (&Arc<Frontend>, Service, &Share, Option<&Rule>),
     ) -> Next {
         let began = self.reactor.now();
@@ -63,7 +62,7 @@ impl Proxy {
         let progress = Progress::default();
         let mut fresh = false;
         loop {
-            let balancer = self.balancer(service);
+            let balancer = self.balancer(origin.network(), service);
             let picked = balancer
                 .as_ref()
                 .and_then(|balancer| balancer.pick(&avoid, &mut self.dice.borrow_mut(), self.reactor.now()));
@@ -84,6 +83,7 @@ impl Proxy {
             };
             let exchange = Exchange {
                 proxy: self,
+                origin,
                 client,
                 out,
                 asked,

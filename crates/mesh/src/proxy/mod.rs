@@ -23,7 +23,7 @@ mod tables;
 mod tunnel;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -39,7 +39,7 @@ pub use tables::{Builder, Tables};
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
 use crate::http1::{Bounds, Head};
-use crate::reactor::{Reactor, Socket, keep_alive};
+use crate::reactor::{Reactor, Socket, keep_alive, tcp};
 use pool::Pool;
 use tunnel::Pipes;
 
@@ -53,7 +53,25 @@ pub trait Origin {
 
     /// The namespace of the clients, where that is known.
     fn namespace(&self) -> Option<&str>;
+
+    /// The network that connections to endpoints are made from. What waits for a request there is for its clients alone, and so is what is known
+    /// of endpoints: one that cannot be reached from there may be reached from elsewhere.
+    fn network(&self) -> Network {
+        Network::default()
+    }
+
+    /// A socket of TCP in that network, which does not block and is not connected yet; of the calling thread's own by default.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left, or the network is gone.
+    fn socket(&self, ipv4: bool) -> io::Result<OwnedFd> {
+        tcp(ipv4)
+    }
 }
+
+/// A network by number. The process' own is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Network(pub u64);
 
 /// How long things may take, and how much there may be.
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +156,8 @@ pub struct Proxy {
     reactor: Reactor,
     settings: Settings,
     tables: RefCell<Arc<Tables>>,
-    balancers: RefCell<Vec<Rc<Balancer>>>,
+    /// Of each port of a Service that clients of a network have asked for, as they see its endpoints.
+    balancers: RefCell<BTreeMap<(Service, Network), Rc<Balancer>>>,
     pool: Pool,
     pipes: Rc<Pipes>,
     dice: RefCell<Dice>,
@@ -193,27 +212,31 @@ impl Proxy {
         let before = self.tables.replace(tables.clone());
         let mut balancers = self.balancers.borrow_mut();
         let now = self.reactor.now();
-        let count = tables.endpoints.len().max(balancers.len());
-        balancers.resize_with(count, || Rc::new(Balancer::new(self.settings.ejection)));
+        let count = tables.endpoints.len().max(before.endpoints.len());
         let changed = |number: &usize| match (before.endpoints.get(*number), tables.endpoints.get(*number)) {
             (Some(Some(one)), Some(Some(other))) => !Arc::ptr_eq(one, other),
             (None | Some(None), None | Some(None)) => false,
             _ => true,
         };
-        let changed: Vec<usize> = (0..count).filter(changed).collect();
+        let changed: Vec<Service> = (0..count).filter(changed).map(Service).collect();
         // Those that stay, with their Service or with another, must not end in between: their connections would be closed.
-        for number in &changed {
-            for endpoint in tables.endpoints(Service(*number)) {
+        for service in &changed {
+            for endpoint in tables.endpoints(*service) {
                 self.pool.begin(SocketAddr::new(endpoint.address, endpoint.port));
             }
         }
         let mut gone = false;
-        for number in changed {
-            for endpoint in before.endpoints(Service(number)) {
+        for service in changed {
+            for endpoint in before.endpoints(service) {
                 gone |= self.pool.end(SocketAddr::new(endpoint.address, endpoint.port));
             }
-            if let Some(balancer) = balancers.get(number) {
-                balancer.set(tables.endpoints(Service(number)), now);
+            let endpoints = tables.endpoints(service);
+            for (_, balancer) in balancers.range((service, Network(0))..=(service, Network(u64::MAX))) {
+                balancer.set(endpoints, now);
+            }
+            if endpoints.is_empty() {
+                // Who asks for it again begins anew.
+                balancers.retain(|(of, _), _| *of != service);
             }
         }
         if gone {
@@ -301,8 +324,26 @@ impl Proxy {
         self.counts.set(counts);
     }
 
-    fn balancer(&self, Service(number): Service) -> Option<Rc<Balancer>> {
-        self.balancers.borrow().get(number).cloned()
+    /// The endpoints of a port of a Service, as clients of a network see them; `None` where it has none.
+    fn balancer(&self, network: Network, service: Service) -> Option<Rc<Balancer>> {
+        let tables = self.tables.borrow();
+        let endpoints = tables.endpoints(service);
+        if endpoints.is_empty() {
+            return None;
+        }
+        let mut balancers = self.balancers.borrow_mut();
+        let balancer = balancers.entry((service, network)).or_insert_with(|| {
+            let balancer = Balancer::new(self.settings.ejection);
+            balancer.set(endpoints, self.reactor.now());
+            Rc::new(balancer)
+        });
+        Some(balancer.clone())
+    }
+
+    /// Nobody of this network is served any more: what waits there for a request is closed, and what was known is forgotten.
+    pub fn forget(&self, network: Network) {
+        self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
+        self.pool.forget(network);
     }
 
     fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {

@@ -5,11 +5,15 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::Network;
 use crate::reactor::Socket;
+
+/// An endpoint, and the network from which it is asked.
+type Place = (Network, SocketAddr);
 
 #[derive(Debug)]
 pub(super) struct Pool {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<SocketAddr, HashMap<Network, Vec<Idle>>>>,
     /// How many ports of Services have an endpoint: what comes back from one that none has any more is closed.
     live: RefCell<HashMap<SocketAddr, u32>>,
     count: Cell<usize>,
@@ -25,15 +29,15 @@ struct Idle {
 }
 
 impl Pool {
-    /// `most` for each endpoint and `in_all` for all of them, each no longer than `age` without a request.
+    /// `most` for each endpoint and network, and `in_all` for all of them, each no longer than `age` without a request.
     pub(super) fn new(most: usize, in_all: usize, age: Duration) -> Self {
         Self { idle: RefCell::default(), live: RefCell::default(), count: Cell::new(0), most, in_all, age }
     }
 
     /// The one that was used last and is still good.
-    pub(super) fn take(&self, address: SocketAddr, now: Instant) -> Option<Socket> {
+    pub(super) fn take(&self, (network, address): Place, now: Instant) -> Option<Socket> {
         let mut idle = self.idle.borrow_mut();
-        let list = idle.get_mut(&address)?;
+        let list = idle.get_mut(&address)?.get_mut(&network)?;
         while let Some(Idle { socket, since }) = list.pop() {
             self.count.set(self.count.get() - 1);
             if !socket.has_news() && now.saturating_duration_since(since) < self.age {
@@ -43,12 +47,12 @@ impl Pool {
         None
     }
 
-    pub(super) fn put(&self, address: SocketAddr, socket: Socket, now: Instant) {
+    pub(super) fn put(&self, (network, address): Place, socket: Socket, now: Instant) {
         if self.count.get() >= self.in_all || !self.has(address) || !socket.is_quiet() {
             return;
         }
         let mut idle = self.idle.borrow_mut();
-        let list = idle.entry(address).or_default();
+        let list = idle.entry(address).or_default().entry(network).or_default();
         if list.len() < self.most {
             socket.rest();
             list.push(Idle { socket, since: now });
@@ -58,13 +62,23 @@ impl Pool {
 
     /// Closes those that have ended or waited for too long.
     pub(super) fn sweep(&self, now: Instant) {
+        self.keep(|_, idle| !idle.socket.has_news() && now.saturating_duration_since(idle.since) < self.age);
+    }
+
+    /// Closes those of a network.
+    pub(super) fn forget(&self, network: Network) {
+        self.keep(|of, _| of != network);
+    }
+
+    fn keep(&self, keeps: impl Fn(Network, &Idle) -> bool) {
         let mut count = 0;
-        self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|idle| {
-                !idle.socket.has_news() && now.saturating_duration_since(idle.since) < self.age
+        self.idle.borrow_mut().retain(|_, networks| {
+            networks.retain(|network, list| {
+                list.retain(|idle| keeps(*network, idle));
+                count += list.len();
+                !list.is_empty()
             });
-            count += list.len();
-            !list.is_empty()
+            !networks.is_empty()
         });
         self.count.set(count);
     }
@@ -85,8 +99,8 @@ impl Pool {
             return false;
         }
         live.remove(&address);
-        if let Some(list) = self.idle.borrow_mut().remove(&address) {
-            self.count.set(self.count.get() - list.len());
+        if let Some(networks) = self.idle.borrow_mut().remove(&address) {
+            self.count.set(self.count.get() - networks.values().map(Vec::len).sum::<usize>());
         }
         true
     }
@@ -119,12 +133,18 @@ mod tests {
         SocketAddr::from(([10, 0, 0, last], 80))
     }
 
+    const HERE: Network = Network(0);
+
     /// Puts so many connections to it into the pool, and gives the other ends.
     fn fill(pool: &Pool, reactor: &Reactor, last: u8, count: usize) -> Vec<UnixStream> {
+        fill_of(HERE, pool, reactor, last, count)
+    }
+
+    fn fill_of(network: Network, pool: &Pool, reactor: &Reactor, last: u8, count: usize) -> Vec<UnixStream> {
         let one = || {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
-            pool.put(address(last), reactor.socket(ours.into()).unwrap(), reactor.now());
+            pool.put((network, address(last)), reactor.socket(ours.into()).unwrap(), reactor.now());
             theirs
         };
         (0..count).map(|_| one()).collect()
@@ -149,7 +169,7 @@ mod tests {
         assert!(!pool.end(address(1)));
         pool.begin(address(1));
         let _one = fill(&pool, &reactor, 1, 1);
-        assert!(pool.take(address(1), reactor.now()).is_some());
+        assert!(pool.take((HERE, address(1)), reactor.now()).is_some());
     }
 
     #[test]
@@ -162,8 +182,28 @@ mod tests {
             assert_eq!(pool.len(), wanted);
         }
         assert_eq!((pool.shed(), pool.len(), pool.shed()), (5, 0, 0));
-        assert!(pool.take(address(1), reactor.now()).is_none());
+        assert!(pool.take((HERE, address(1)), reactor.now()).is_none());
         let _again = fill(&pool, &reactor, 3, 1);
         assert_eq!(pool.len(), 1);
+    }
+
+    #[test]
+    fn those_of_one_network_are_no_other_networks() {
+        let (pool, reactor) = (Pool::new(2, 100, AGE), Reactor::new().unwrap());
+        (1..=2).for_each(|last| pool.begin(address(last)));
+        let mut theirs = fill(&pool, &reactor, 1, 3);
+        // As many as there may be of each.
+        for last in [1, 2] {
+            theirs.extend(fill_of(Network(7), &pool, &reactor, last, 3));
+        }
+        assert_eq!(pool.len(), 6);
+        assert!(pool.take((Network(8), address(1)), reactor.now()).is_none());
+        assert!(pool.take((Network(7), address(1)), reactor.now()).is_some());
+        pool.forget(Network(7));
+        assert_eq!(pool.len(), 2);
+        assert!(pool.take((Network(7), address(2)), reactor.now()).is_none());
+        assert!(pool.take((HERE, address(1)), reactor.now()).is_some());
+        assert!(pool.end(address(1)));
+        assert_eq!(pool.len(), 0);
     }
 }

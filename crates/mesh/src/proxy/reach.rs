@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use super::Proxy;
+use super::{Origin, Proxy};
 use crate::reactor::Socket;
 
 /// Whether this process or node has run out of something, which says nothing about who was to be reached.
@@ -16,16 +16,18 @@ pub(super) fn is_own(error: &io::Error) -> bool {
 }
 
 impl Proxy {
-    /// Connects in the time there is for it. If something of our own has run out, connections that wait for a request make room, and it is
+    /// Connects from the clients' network in the time there is for it. If something of our own has run out, connections that wait for a request make room, and it is
     /// tried once more.
     ///
     /// # Errors
     /// The kernel's, or the time is over.
-    pub(super) async fn reach(&self, to: SocketAddr) -> io::Result<Socket> {
+    pub(super) async fn reach(&self, origin: &dyn Origin, to: SocketAddr) -> io::Result<Socket> {
         let limit = self.reactor.now() + self.settings.connect;
         let mut shed = false;
         loop {
-            let connected = self.reactor.before(Some(limit), Socket::connect(&self.reactor, to)).await;
+            let connecting =
+                async { Socket::connect_over(&self.reactor, origin.socket(to.is_ipv4())?, to).await };
+            let connected = self.reactor.before(Some(limit), connecting).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Err(e) if !shed && is_own(&e) && self.pool.shed() > 0 => shed = true,
                 Err(e) => return Err(e),

@@ -16,7 +16,7 @@ use smi::contract::http::HeaderEdit;
 pub(super) use smi::contract::http::{PathEdit, Redirect};
 
 /// A port of a Service, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service(pub(super) usize);
 
 /// What is spoken to a frontend.

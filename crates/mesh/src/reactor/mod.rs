@@ -27,7 +27,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 pub use buffer::Buffer;
 pub use socket::Socket;
-pub(crate) use socket::keep_alive;
+pub(crate) use socket::{keep_alive, tcp};
 pub use wait::{Elapsed, race};
 
 /// No task.
@@ -191,6 +191,15 @@ impl Reactor {
     pub fn wake_all(&self) {
         let count = u32::try_from(self.core.tasks.borrow().len()).unwrap_or(NOBODY);
         (0..count).for_each(|id| self.core.queue(id));
+    }
+
+    /// Drops all tasks with the sockets that they have: for who runs it no more.
+    pub fn abandon(&self) {
+        let tasks = std::mem::take(&mut *self.core.tasks.borrow_mut());
+        self.core.free.borrow_mut().clear();
+        self.core.ready.borrow_mut().clear();
+        self.core.timers.borrow_mut().clear();
+        drop(tasks);
     }
 
     /// Takes a descriptor that does not block into the loop.

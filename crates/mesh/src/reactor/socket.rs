@@ -35,6 +35,15 @@ pub(crate) fn keep_alive(connection: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// A socket of TCP in the network of the calling thread, which does not block.
+///
+/// # Errors
+/// The kernel's: no descriptor is left.
+pub(crate) fn tcp(ipv4: bool) -> io::Result<OwnedFd> {
+    let family = if ipv4 { AddressFamily::INET } else { AddressFamily::INET6 };
+    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
+}
+
 /// A descriptor that does not block, and what the loop knows of it. It belongs to the task that waits for it last.
 pub struct Socket {
     fd: OwnedFd,
@@ -67,14 +76,19 @@ impl Socket {
         Self { fd, source, key, core }
     }
 
-    /// Connects over TCP. Whether the peer is still there is asked after a minute of silence.
+    /// Connects over TCP, in the network that the calling thread is in. Whether the peer is still there is asked after a minute of silence.
     ///
     /// # Errors
     /// The kernel's.
     pub async fn connect(reactor: &Reactor, to: SocketAddr) -> io::Result<Self> {
-        let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+        Self::connect_over(reactor, tcp(to.is_ipv4())?, to).await
+    }
+
+    /// The same, in the network of this socket of TCP, which does not block and is not connected yet.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub async fn connect_over(reactor: &Reactor, fd: OwnedFd, to: SocketAddr) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
         keep_alive(&fd)?;
         let at_once = match connect(&fd, &to) {

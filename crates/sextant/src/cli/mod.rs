@@ -9,6 +9,7 @@ mod containers;
 mod control;
 mod csi;
 mod images;
+mod mesh;
 mod node;
 mod objects;
 mod pods;
@@ -39,6 +40,7 @@ pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
+pub(crate) use mesh::MeshArgs;
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
@@ -183,6 +185,8 @@ pub(crate) enum Command {
     Services(ServicesArgs),
     /// Answer for addresses of load balancers on this node, beside any proxy of Services
     Announce(AnnounceArgs),
+    /// Run the service mesh for the pods of this node: connections go by TrafficSplits and routes, without sidecars
+    Mesh(MeshArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
     /// Make and look after volumes of a CSI driver
@@ -236,6 +240,7 @@ impl Command {
                 | Self::Control(_)
                 | Self::Services(_)
                 | Self::Announce(_)
+                | Self::Mesh(_)
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)

@@ -17,6 +17,7 @@ mod explain;
 mod images;
 mod inspect;
 mod logs;
+mod mesh;
 mod node;
 mod objects;
 mod pods;
@@ -114,6 +115,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Reset(args) => return up::reset(&instance, &args),
         Command::Status(args) => return up::status(&instance, &args),
         Command::Services(args) => return services::run(&instance, &args).map(|()| ExitCode::SUCCESS),
+        Command::Mesh(args) => return mesh::run(&instance, &args).map(|()| ExitCode::SUCCESS),
         Command::Cni(args) => return cni::run(&instance, &args),
         Command::Wait(args) => containers::wait(&instance, &args.names),
         Command::Start(args) => return containers::start(&instance, &args),

@@ -102,6 +102,10 @@ impl Node {
     fn info(&self, pod: &Arc<Pod>) -> BTreeMap<String, String> {
         let record = &pod.record;
         let namespaces: BTreeMap<_, _> = record.namespaces.iter().map(|(kind, path)| (kind, path)).collect();
+        let network = self.place.netns(&record.id).display().to_string();
+        let network = (!super::is_host(&record.config)).then(|| json!({"type": "network", "path": network}));
+        let held = record.namespaces.iter().map(|(kind, path)| json!({"type": kind, "path": path}));
+        let by_type: Vec<_> = network.into_iter().chain(held).collect();
         let info = json!({
             "pid": 0,
             "processStatus": if pod.is_ready() { "running" } else { "" },
@@ -109,6 +113,8 @@ impl Node {
             "network": record.network,
             "addresses": record.addresses,
             "namespaces": namespaces,
+            // Where programs look for a pod's namespaces that know containerd.
+            "runtimeSpec": {"linux": {"namespaces": by_type}},
             "runtimeHandler": record.handler,
             "runtimeType": "io.sextant.v1",
             "cgroup": record.cgroup,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use super::super::Proxy;
+use super::super::{Origin, Proxy};
 use crate::h2::{Connection, Limits, Side};
 use crate::reactor::{Buffer, Socket};
 
@@ -40,10 +40,15 @@ pub(super) struct Backend {
 }
 
 impl Backend {
-    pub(super) fn connect(proxy: &Rc<Proxy>, address: SocketAddr, limits: Limits) -> Self {
-        let reaching = proxy.clone();
+    pub(super) fn connect(
+        proxy: &Rc<Proxy>,
+        origin: &Rc<dyn Origin>,
+        address: SocketAddr,
+        limits: Limits,
+    ) -> Self {
+        let (reaching, origin) = (proxy.clone(), origin.clone());
         let connecting = async move {
-            let reached = reaching.reach(address).await;
+            let reached = reaching.reach(&*origin, address).await;
             reached.inspect(|socket| socket.set_patience(reaching.settings.stall))
         };
         Self::new(address, Link::Connecting(Box::pin(connecting)), limits, proxy.reactor.now())

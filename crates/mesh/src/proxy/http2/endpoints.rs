@@ -49,7 +49,8 @@ impl Session {
         let proxy = self.proxy.clone();
         let now = proxy.reactor.now();
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
-        let balancer = exchange.service.and_then(|service| proxy.balancer(service));
+        let network = self.origin.network();
+        let balancer = exchange.service.and_then(|service| proxy.balancer(network, service));
         let picked =
             balancer.and_then(|balancer| balancer.pick(&exchange.avoid, &mut proxy.dice.borrow_mut(), now));
         let Some(pick) = picked else {
@@ -65,7 +66,7 @@ impl Session {
         });
         let opened = opened.or_else(|| {
             let place = room(&mut self.backends)?;
-            let mut backend = Backend::connect(&proxy, address, self.limits);
+            let mut backend = Backend::connect(&proxy, &self.origin, address, self.limits);
             let theirs = backend.connection.open(exchange.head.iter(), end).ok()?;
             *self.backends.get_mut(place)? = Some(backend);
             Some((place, theirs))
@@ -281,7 +282,8 @@ impl Session {
         if matches!(lost, Lost::NoConnection(_)) {
             exchange.avoid.extend(endpoint);
         }
-        let balancer = exchange.service.and_then(|service| self.proxy.balancer(service));
+        let network = self.origin.network();
+        let balancer = exchange.service.and_then(|service| self.proxy.balancer(network, service));
         let again = matches!(lost, Lost::NoConnection(_) | Lost::Unseen)
             && !exchange.uploading
             && exchange.tries < self.proxy.settings.other_endpoints

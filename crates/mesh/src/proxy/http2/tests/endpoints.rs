@@ -19,7 +19,8 @@ fn the_kernel_gives_up_endpoints_that_take_nothing() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let to = listener.local_addr().unwrap();
         let proxy = Proxy::new(&reactor, Settings { stall: Duration::from_secs(7), ..Settings::default() });
-        let mut backend = Backend::connect(&proxy, to, Limits::default());
+        let origin: Rc<dyn Origin> = Rc::new(Anybody);
+        let mut backend = Backend::connect(&proxy, &origin, to, Limits::default());
         poll_fn(|_| backend.reach()).await.unwrap();
         assert_eq!(proxy.counts().connected, 1);
         let ahead = Socket::connect(&reactor, to).await.unwrap();
@@ -38,7 +39,7 @@ fn of_as_many_connections_as_there_may_be_one_without_a_request_makes_room() {
         // The oldest is none of the first or the last.
         let age = |n: usize| Duration::from_secs(((n * 7 + 64) % CONNECTIONS) as u64);
         for n in 0..CONNECTIONS {
-            let mut backend = Backend::connect(&proxy, address(2), limits);
+            let mut backend = Backend::connect(&proxy, &test.session.origin, address(2), limits);
             backend.idle = test.now + age(n);
             test.session.backends.push(Some(backend));
         }

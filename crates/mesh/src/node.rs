@@ -1,0 +1,258 @@
+//! The data path of a node's pods: one thread that serves what is captured in their network namespaces.
+//!
+//! A [`Node`] is told of pods and of tables by one other thread, in order. Connections to endpoints are made from within the pod's namespace, so
+//! they come from the pod's own addresses, and what holds for the pod there holds for them.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::task::Poll;
+use std::thread::{Builder, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::getsockname;
+use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
+
+use crate::capture::MARK;
+use crate::proxy::{Network, Origin, Proxy, Settings, Tables};
+use crate::reactor::{Reactor, Socket, race};
+
+/// A pod whose connections come to these listeners.
+#[derive(Debug)]
+pub struct Pod {
+    /// A number that no other pod has or had; not 0.
+    pub network: Network,
+    /// The pod's namespace in the API.
+    pub namespace: String,
+    /// Its network namespace.
+    pub netns: OwnedFd,
+    /// Those of [`Capture::begin`](crate::capture::Capture::begin).
+    pub listeners: Vec<OwnedFd>,
+}
+
+enum Command {
+    Swap(Arc<Tables>),
+    Enter(Pod, SyncSender<io::Result<()>>),
+    Leave(Network),
+    Drain,
+    Stop,
+}
+
+/// The thread, and who tells it what to do. It ends with this, and with it all connections.
+#[derive(Debug)]
+pub struct Node {
+    commands: Sender<Command>,
+    event: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Begins without pods and tables. `over` is told, on that thread, when a pod that has left has no connection any more.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left, or no thread.
+    pub fn start(settings: Settings, over: impl Fn(Network) + Send + 'static) -> io::Result<Self> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let listened = event.try_clone()?;
+        let (commands, received) = channel();
+        let (tell, told) = sync_channel(1);
+        let thread = Builder::new().name("mesh".into()).spawn(move || {
+            match Serving::new(settings, listened, Rc::new(over)) {
+                Ok(serving) => {
+                    let _gone = tell.send(Ok(()));
+                    serving.run(received);
+                }
+                Err(e) => drop(tell.send(Err(e))),
+            }
+        })?;
+        told.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok(Self { commands, event, thread: Some(thread) })
+    }
+
+    fn tell(&self, command: Command) -> io::Result<()> {
+        self.commands.send(command).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        rustix::io::write(&self.event, &1_u64.to_ne_bytes())?;
+        Ok(())
+    }
+
+    /// Goes by these tables from now on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn swap(&self, tables: Arc<Tables>) -> io::Result<()> {
+        self.tell(Command::Swap(tables))
+    }
+
+    /// Serves a pod from now on, by the tables that were given before.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left.
+    pub fn enter(&self, pod: Pod) -> io::Result<()> {
+        let (answer, answered) = sync_channel(1);
+        self.tell(Command::Enter(pod, answer))?;
+        answered.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    /// Takes no new connection of a pod. Those that are open go on.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn leave(&self, network: Network) -> io::Result<()> {
+        self.tell(Command::Leave(network))
+    }
+
+    /// Ends each connection whose requests are read after the request that it has, of all pods and for good.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn drain(&self) -> io::Result<()> {
+        self.tell(Command::Drain)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // If it cannot be told there is no thread any more.
+        if self.tell(Command::Stop).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// What the thread has.
+struct Serving {
+    reactor: Reactor,
+    proxy: Rc<Proxy>,
+    event: Socket,
+    home: Rc<File>,
+    pods: BTreeMap<Network, Rc<PodNetwork>>,
+    over: Rc<dyn Fn(Network)>,
+}
+
+impl Serving {
+    fn new(settings: Settings, event: OwnedFd, over: Rc<dyn Fn(Network)>) -> io::Result<Self> {
+        let reactor = Reactor::new()?;
+        let event = reactor.socket(event)?;
+        let home = Rc::new(File::open("/proc/thread-self/ns/net")?);
+        let proxy = Proxy::new(&reactor, settings);
+        Ok(Self { reactor, proxy, event, home, pods: BTreeMap::new(), over })
+    }
+
+    fn run(self, commands: Receiver<Command>) {
+        let reactor = self.reactor.clone();
+        let served = reactor.run(self.obey(commands));
+        if let Err(error) = served {
+            // Nobody would be served, and nobody must be led here any more: capture ends with the process.
+            eprintln!("sextant mesh: cannot wait for connections: {error}");
+            std::process::abort();
+        }
+        reactor.abandon();
+    }
+
+    async fn obey(mut self, commands: Receiver<Command>) {
+        while self.event.event().await.is_ok() {
+            loop {
+                match commands.try_recv() {
+                    Ok(Command::Swap(tables)) => self.proxy.swap(tables),
+                    // Who has asked may be gone.
+                    Ok(Command::Enter(pod, answer)) => drop(answer.send(self.enter(pod))),
+                    Ok(Command::Leave(network)) => self.leave(network),
+                    Ok(Command::Drain) => self.proxy.drain(),
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, pod: Pod) -> io::Result<()> {
+        let Pod { network, namespace, netns, listeners } = pod;
+        let listeners = listeners.into_iter().map(|listener| self.reactor.socket(listener));
+        let listeners = listeners.collect::<io::Result<Vec<Socket>>>()?;
+        let captured = Rc::new(PodNetwork {
+            network,
+            namespace,
+            netns,
+            home: self.home.clone(),
+            left: Cell::new(false),
+            proxy: Rc::downgrade(&self.proxy),
+            over: self.over.clone(),
+        });
+        for listener in listeners {
+            let accepting = self.proxy.clone().accept(listener, captured.clone());
+            let leaving = captured.clone();
+            self.reactor.spawn(race(accepting, async move { leaving.left().await }));
+        }
+        self.pods.insert(network, captured);
+        Ok(())
+    }
+
+    fn leave(&mut self, network: Network) {
+        if let Some(captured) = self.pods.remove(&network) {
+            captured.left.set(true);
+            // Those that accept see it.
+            self.reactor.wake_all();
+        }
+    }
+}
+
+/// The network of a captured pod. Each of its connections has it.
+struct PodNetwork {
+    network: Network,
+    namespace: String,
+    netns: OwnedFd,
+    /// The namespace of the thread.
+    home: Rc<File>,
+    left: Cell<bool>,
+    proxy: Weak<Proxy>,
+    over: Rc<dyn Fn(Network)>,
+}
+
+impl PodNetwork {
+    /// Waits until the pod is to be served no more.
+    async fn left(&self) {
+        poll_fn(|_| if self.left.get() { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+}
+
+impl Origin for PodNetwork {
+    fn destination(&self, connection: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+        let own = SocketAddr::try_from(getsockname(connection)?)?;
+        let to: SocketAddr = match own {
+            SocketAddr::V4(_) => ip_original_dst(connection)?.into(),
+            SocketAddr::V6(_) => ipv6_original_dst(connection)?.into(),
+        };
+        // Who connects to the listener itself was not led here, and would be led in a circle. Nothing else of loopback is led here.
+        if to.ip().is_loopback() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(to) }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        Some(&self.namespace)
+    }
+
+    fn network(&self) -> Network {
+        self.network
+    }
+
+    fn socket(&self, ipv4: bool) -> io::Result<OwnedFd> {
+        kernel::socket::tcp_in(&self.netns, &*self.home, ipv4, MARK).map_err(|e| e.source)
+    }
+}
+
+impl Drop for PodNetwork {
+    fn drop(&mut self) {
+        if let Some(proxy) = self.proxy.upgrade() {
+            proxy.forget(self.network);
+        }
+        (self.over)(self.network);
+    }
+}

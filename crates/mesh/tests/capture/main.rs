@@ -1,0 +1,178 @@
+//! Pods in network namespaces of their own, whose connections are led to a node's proxy.
+#![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod cluster;
+mod site;
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+
+use cluster::Cluster;
+use kernel::netlink::{Protocol, Socket};
+use kernel::nft::{Family, tables};
+use site::{Site, until};
+use testkit::netns::{Netns, addresses, join};
+use testkit::whoami::{Answer, ask, connect, has_ended, status};
+
+/// Where the Service is, which nobody has but the mesh.
+const WEB: &str = "10.96.0.1:80";
+
+/// How many of so many requests, each over a connection of its own, each backend answered.
+fn tally(site: &Site, requests: usize) -> BTreeMap<String, usize> {
+    let mut tally = BTreeMap::new();
+    for _ in 0..requests {
+        let Answer { who, peer } = site.pod.run(|| ask(&mut connect(WEB)));
+        // Who is asked sees the pod itself.
+        assert_eq!(peer, "10.55.0.2");
+        *tally.entry(who).or_default() += 1;
+    }
+    tally
+}
+
+#[test]
+fn requests_of_a_pod_go_by_the_weights_of_a_split() {
+    let site = Site::new();
+    let mut cluster = Cluster::new(&[3, 1]);
+    site.node.swap(cluster.tables()).unwrap();
+    let _pod = site.capture(1);
+    let seen = tally(&site, 400);
+    // One in four, five standard deviations of 8.7 either way.
+    assert!((57..=143).contains(&seen["v2"]) && seen["v1"] + seen["v2"] == 400, "{seen:?}");
+    // On a connection that is open a change holds from the next request on.
+    site.pod.run(|| {
+        let mut open = connect(WEB);
+        ask(&mut open);
+        site.node.swap(cluster.weights(&[0, 1])).unwrap();
+        until("all requests go to v2", || (0..20).all(|_| ask(&mut open).who == "v2"));
+    });
+    assert_eq!(tally(&site, 50)["v2"], 50);
+}
+
+#[test]
+fn what_is_for_nobody_of_the_mesh_passes_and_what_is_the_pods_own_is_left_alone() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 1]).tables()).unwrap();
+    let _pod = site.capture(1);
+    let own_port = |stream: &TcpStream| stream.local_addr().unwrap().port();
+    // No Service has this. Its server speaks first, and sees the pod's address, and the proxy's port.
+    let elsewhere = site.far.run(|| TcpListener::bind("10.55.0.5:9000").unwrap());
+    let mut client = site.pod.run(|| connect("10.55.0.5:9000"));
+    let (mut server, from) = elsewhere.accept().unwrap();
+    server.write_all(b"hello").unwrap();
+    let mut greeting = [0; 5];
+    client.read_exact(&mut greeting).unwrap();
+    assert_eq!((&greeting, from.ip().to_string().as_str()), (b"hello", "10.55.0.2"));
+    assert_ne!(from.port(), own_port(&client));
+    client.write_all(b"bye").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut said = String::new();
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "bye");
+    // The pod's own addresses, and who comes to the pod: nobody is between.
+    let inside = site.pod.run(|| TcpListener::bind("0.0.0.0:7000").unwrap());
+    let (pod, far) = (&site.pod, &site.far);
+    for (from, to) in [(pod, "127.0.0.1:7000"), (pod, "10.55.0.2:7000"), (far, "10.55.0.2:7000")] {
+        let client = from.run(|| connect(to));
+        let (_server, seen) = inside.accept().unwrap();
+        assert_eq!(seen.port(), own_port(&client), "{to}");
+    }
+}
+
+#[test]
+fn who_comes_to_the_listener_itself_is_not_led_in_a_circle() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 1]).tables()).unwrap();
+    let pod = site.capture(1);
+    assert!(!pod.listeners.is_empty());
+    for listener in &pod.listeners {
+        let mut client = site.pod.run(|| connect(listener));
+        assert!(has_ended(&mut client), "{listener}");
+    }
+    assert_eq!(tally(&site, 3).values().sum::<usize>(), 3);
+}
+
+/// The tables in the pod.
+fn there(site: &Site) -> Vec<String> {
+    site.pod.run(|| {
+        let mut names = tables(&mut Socket::open(Protocol::Netfilter).unwrap(), Family::Inet).unwrap();
+        names.sort();
+        names
+    })
+}
+
+#[test]
+fn a_pod_that_leaves_keeps_its_connections_and_nothing_else() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 0]).tables()).unwrap();
+    // It is there without the mesh, too.
+    let direct = site.far_has_the_service();
+    let pod = site.capture(1);
+    assert_eq!(there(&site), ["test-mesh", "test-mesh-nat"]);
+    let mut open = site.pod.run(|| connect(WEB));
+    assert_eq!(ask(&mut open).who, "v1");
+    drop(pod.capture);
+    site.node.leave(pod.network).unwrap();
+    assert_eq!(there(&site), ["test-mesh-nat"]);
+    // New connections are nobody's business.
+    assert_eq!(site.pod.run(|| ask(&mut connect(WEB))).who, "direct");
+    assert_eq!(ask(&mut open).who, "v1");
+    assert!(site.over.try_recv().is_err(), "it has a connection");
+    drop(open);
+    assert_eq!(site.over.recv_timeout(site::PATIENCE).unwrap(), pod.network);
+    drop(direct);
+}
+
+#[test]
+fn rules_go_with_their_owner_and_open_connections_are_translated_on() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 0]).tables()).unwrap();
+    let _direct = site.far_has_the_service();
+    let pod = site.capture(1);
+    let mut open = site.pod.run(|| connect(WEB));
+    assert_eq!(ask(&mut open).who, "v1");
+    // As when the process is killed, whose sockets the kernel closes in an order of its own: here first that of the rules.
+    drop(pod);
+    assert_eq!(there(&site), ["test-mesh-nat"]);
+    assert_eq!(ask(&mut open).who, "v1");
+    assert_eq!(site.pod.run(|| ask(&mut connect(WEB))).who, "direct");
+    // And then all others: who waits for an answer is told that none comes.
+    open.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    let Site { pod, node, .. } = site;
+    drop(node);
+    assert!(has_ended(&mut open));
+    drop(pod);
+}
+
+#[test]
+fn a_pod_is_captured_once() {
+    let site = Site::new();
+    let first = site.capture(1);
+    let again = mesh::capture::Capture::begin(&site.pod, &site::names());
+    assert!(again.is_err(), "{again:?}");
+    drop(first);
+    // The next process finds nothing in its way.
+    site.node.leave(mesh::proxy::Network(1)).unwrap();
+    let _next = site.capture(2);
+}
+
+#[test]
+fn pods_share_no_connection_and_no_opinion_of_endpoints() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 1]).tables()).unwrap();
+    let _pod = site.capture(1);
+    // In the other pod's network there is no way to the endpoints: they fail there, again and again.
+    let (other, nobody) = (Netns::new(), Netns::new());
+    other.run(|| {
+        join("eth0", &nobody, ("eth0", None), &["10.56.0.3/24"]);
+        addresses("eth0", &["10.56.0.2/24"]);
+        site::route_to_services();
+    });
+    let _other = site.capture_in(&other, 2);
+    for _ in 0..20 {
+        let refused = other.run(|| status(&mut connect(WEB)));
+        assert_eq!(refused, Some(503));
+    }
+    let seen = tally(&site, 40);
+    assert!(seen.len() == 2, "an endpoint is left out for what another pod saw: {seen:?}");
+}

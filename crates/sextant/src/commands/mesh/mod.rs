@@ -1,0 +1,146 @@
+//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime.
+
+mod members;
+mod sandboxes;
+
+use std::time::Duration;
+
+use client::kubeconfig;
+use control::mesh::follow;
+use grpc::process;
+use kube::Client;
+use ledger::{Owner, OwnerId, Record as _};
+use mesh::capture::Names;
+use mesh::node::Node;
+use mesh::proxy::{Builder, Network, Settings};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use smi::compile::{self, Outcome};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cli::MeshArgs;
+use crate::failure::{Context, Failure, Result};
+use crate::instance::Instance;
+use crate::pods;
+use members::Members;
+use sandboxes::Sandboxes;
+
+/// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often, while a member's sandbox is not there yet.
+const SOON: Duration = Duration::from_millis(200);
+/// How long connections that are open may last at the end.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Serves the members among this node's pods until it is told to end.
+pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
+    let id = OwnerId::new("mesh")?;
+    let Some(mut owner) = instance.ledger.try_owner(&id)? else {
+        return Err(Failure::new(format!(
+            "cannot look after the mesh's pods: another `sextant mesh` of {} does already",
+            instance.run.display()
+        )));
+    };
+    // What one before it has left: all connections of that have ended with it.
+    for (id, _) in owner.records() {
+        if let Err(error) = owner.undo(id) {
+            eprintln!("sextant mesh: warning: {error}");
+        }
+    }
+    // Each connection is two, and more than the usual 1,024 are nothing unusual.
+    let limit = getrlimit(Resource::Nofile);
+    let most = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    setrlimit(Resource::Nofile, most).context(|| "have as many descriptors as may be".into())?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context(|| "start to look after the mesh's pods".into())?;
+    runtime.block_on(serve(instance, args, owner))
+}
+
+async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()> {
+    let ended = process::told_to_end();
+    let own = instance.data.join("api/kubeconfig");
+    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
+    let server = config.cluster_url.to_string();
+    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+    let node = args.node.clone().unwrap_or_else(super::services::host);
+    let socket = pods::socket(&instance.run, &args.cri);
+    eprintln!(
+        "sextant mesh: works for {server}, for pods of node {node} of the runtime at {}",
+        socket.display()
+    );
+    let (tell_over, mut overs) = unbounded_channel();
+    let serving = Node::start(Settings::default(), move |network| {
+        // At the end nobody asks any more.
+        let _gone = tell_over.send(network);
+    })
+    .context(|| "start a thread that serves pods".into())?;
+    let (names, sandboxes) = (Names::of(&instance.name), Sandboxes::new(socket));
+    let mut members = Members::new(serving, owner, names, sandboxes)?;
+    let resting = tokio::spawn(process::rest());
+    let (tell, outcomes) = unbounded_channel();
+    let following = follow(&client, compile::Settings::default(), Some(node.as_str()), move |outcome| {
+        let _gone = tell.send(outcome);
+    });
+    let done = tokio::select! {
+        outcome = look_after(&mut members, outcomes, &mut overs) => outcome,
+        () = following => Ok(()),
+        () = ended => Ok(()),
+    };
+    resting.abort();
+    leave(members, &mut overs).await;
+    done
+}
+
+/// Goes by what the API server and the runtime tell.
+async fn look_after(
+    members: &mut Members,
+    mut outcomes: UnboundedReceiver<Outcome>,
+    overs: &mut UnboundedReceiver<Network>,
+) -> Result<()> {
+    let mut builder = Builder::default();
+    let mut is_known = false;
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            outcome = outcomes.recv() => {
+                let Some(outcome) = outcome else { return Ok(()) };
+                let is_of_pods = members.take(&outcome.delta);
+                members.swap(builder.apply(outcome.delta))?;
+                if !std::mem::replace(&mut is_known, true) {
+                    eprintln!("sextant mesh: Services and routes are known");
+                    process::tell_ready("mesh");
+                }
+                if !is_of_pods {
+                    continue;
+                }
+            }
+            Some(network) = overs.recv() => {
+                members.over(network);
+                continue;
+            }
+            () = sleep_until(next), if is_known => {}
+        }
+        // Nobody is captured before it is known where connections go.
+        let have_sandboxes = members.settle().await?;
+        next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
+    }
+}
+
+/// Lets pods go their own way, and waits a while for the connections that are open.
+async fn leave(mut members: Members, overs: &mut UnboundedReceiver<Network>) {
+    members.leave_all();
+    let ending = async {
+        while members.is_leaving()
+            && let Some(network) = overs.recv().await
+        {
+            members.over(network);
+        }
+    };
+    if timeout(DRAIN, ending).await.is_err() {
+        eprintln!("sextant mesh: some connections last longer than {} s, and end now", DRAIN.as_secs());
+    }
+    members.end();
+}
