@@ -351,7 +351,7 @@ const EACH_IN_FULL: u32 = 3000;
 
 /// When the ring's guest begins no further test program, in seconds after its boot: an emulated machine is slow, on a busy one more so,
 /// and all rings have an hour and a half. What is left out then is told; in full nothing is.
-const ENOUGH: u32 = 1200;
+const ENOUGH: u32 = 900;
 /// Begins the line that tells it.
 const LEFT_OUT: &str = "sextant-vm: left out for want of time: ";
 

@@ -127,7 +127,7 @@ async fn nodes_wait_for_no_route_that_nobody_makes_any_more() {
         with("others", "True", "CalicoIsDown"),
     ];
     let server = Server::with(nodes);
-    withdraw(&server.context().await).await;
+    withdraw(&*server.context().await).await;
     let reasons = ["waits", "has", "others"].map(|name| reason(&server, name));
     assert_eq!(reasons, ["", "RouteCreated", "CalicoIsDown"]);
     assert_eq!(server.state().writes, ["PATCH waits/status"]);
