@@ -59,12 +59,16 @@ pub(super) enum Torn {
     Own,
 }
 
-/// One way of a connection. It has a pipe only while there is something in it.
+/// One way of a connection. It has a pipe only while there is something in it, and where one of both is carried by another connection it
+/// has a piece of memory instead.
 struct Flow<'a> {
     from: &'a Socket,
     to: &'a Socket,
     pipes: &'a Pipes,
     pipe: Option<Pipe>,
+    piece: Vec<u8>,
+    /// Where in the piece that is which was not passed on.
+    start: usize,
     within: usize,
     ended: bool,
     left: u64,
@@ -72,11 +76,14 @@ struct Flow<'a> {
 
 impl<'a> Flow<'a> {
     fn new(from: &'a Socket, to: &'a Socket, pipes: &'a Pipes, left: u64) -> Self {
-        Self { from, to, pipes, pipe: None, within: 0, ended: false, left }
+        Self { from, to, pipes, pipe: None, piece: Vec::new(), start: 0, within: 0, ended: false, left }
     }
 
     /// `Ready` when all of it has been moved, or there has been enough for one turn (false).
     fn poll(&mut self) -> Poll<Result<bool, Torn>> {
+        if !self.from.splices() || !self.to.splices() {
+            return self.poll_copying();
+        }
         for _ in 0..TURNS {
             if self.within > 0 {
                 let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(true)) };
@@ -119,6 +126,83 @@ impl<'a> Flow<'a> {
             }
         }
         Poll::Ready(Ok(false))
+    }
+
+    /// The same where there is no descriptor to splice from or to.
+    fn poll_copying(&mut self) -> Poll<Result<bool, Torn>> {
+        for _ in 0..TURNS {
+            if self.within > 0 {
+                let rest = self.piece.get(self.start..self.start + self.within).unwrap_or_default();
+                match self.to.poll_write(rest) {
+                    Poll::Ready(Ok(count)) => {
+                        self.start += count;
+                        self.within -= count.min(self.within);
+                    }
+                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::To)),
+                    Poll::Pending => return Poll::Pending,
+                }
+                continue;
+            }
+            if self.ended || self.left == 0 {
+                self.piece = Vec::new();
+                return Poll::Ready(Ok(true));
+            }
+            if !self.from.is_readable() {
+                self.piece = Vec::new();
+                return self.wait();
+            }
+            let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
+            if !self.from.splices() && self.to.splices() {
+                match self.hand_over(most) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if self.piece.len() < most {
+                self.piece.resize(most, 0);
+            }
+            match self.from.poll_read_into(self.piece.get_mut(..most).unwrap_or_default()) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(count)) => {
+                    (self.start, self.within) = (0, count);
+                    self.left -= count as u64;
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::From)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(false))
+    }
+
+    /// Writes what came on a stream from where it is.
+    fn hand_over(&mut self, most: usize) -> Poll<Result<(), Torn>> {
+        let (to, mut gone) = (self.to, false);
+        let handed = self.from.poll_hand_over(|bytes| {
+            match to.poll_write(bytes.get(..most.min(bytes.len())).unwrap_or_default()) {
+                Poll::Ready(Ok(count)) => count,
+                Poll::Ready(Err(_)) => {
+                    gone = true;
+                    0
+                }
+                Poll::Pending => 0,
+            }
+        });
+        if gone {
+            return Poll::Ready(Err(Torn::To));
+        }
+        match handed {
+            Poll::Ready(Ok(0)) => {
+                self.ended = true;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Ok(count)) => {
+                self.left -= count as u64;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(_)) => Poll::Ready(Err(Torn::From)),
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     fn wait(&self) -> Poll<Result<bool, Torn>> {

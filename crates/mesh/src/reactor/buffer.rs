@@ -21,6 +21,21 @@ impl Buffer {
         self.bytes.get(self.start..).unwrap_or_default()
     }
 
+    /// The same, to be changed in place.
+    #[must_use]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.start..).unwrap_or_default()
+    }
+
+    /// Puts bytes behind the others.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if self.start > 0 && self.bytes.capacity() - self.bytes.len() < bytes.len() {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Whether there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -6,6 +6,7 @@
 
 mod buffer;
 mod socket;
+mod stream;
 mod wait;
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 pub use buffer::Buffer;
 pub use socket::Socket;
 pub(crate) use socket::{keep_alive, tcp};
+pub(crate) use stream::{Came, Carried, Marks};
 pub use wait::{Elapsed, race};
 
 /// No task.

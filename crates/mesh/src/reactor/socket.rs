@@ -16,6 +16,7 @@ use rustix::net::{
 };
 use rustix::pipe::{SpliceFlags, splice};
 
+use super::stream::{Came, Carried, Marks};
 use super::{Buffer, Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
 
 /// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone, unless
@@ -44,36 +45,90 @@ pub(crate) fn tcp(ipv4: bool) -> io::Result<OwnedFd> {
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?)
 }
 
-/// A descriptor that does not block, and what the loop knows of it. It belongs to the task that waits for it last.
+/// A descriptor that does not block, or a stream that another connection carries, and what the loop knows of it. It belongs to the task that
+/// waits for it last.
 pub struct Socket {
-    fd: OwnedFd,
+    end: End,
     source: Rc<Source>,
-    key: u64,
     core: Rc<Core>,
+}
+
+/// What a socket is.
+enum End {
+    /// A descriptor, and its key among the sources.
+    Kernel(OwnedFd, u64),
+    /// A stream of another connection.
+    Carried(Box<dyn Carried>),
 }
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Socket").field(&self.fd).finish()
+        match &self.end {
+            End::Kernel(fd, _) => f.debug_tuple("Socket").field(fd).finish(),
+            End::Carried(_) => f.write_str("Socket(carried)"),
+        }
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
         // The descriptor leaves the epoll when it is closed.
-        self.core.sources.borrow_mut().remove(self.key);
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
+        if let End::Kernel(_, key) = self.end {
+            self.core.sources.borrow_mut().remove(key);
+        }
     }
 }
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Rc<Source>, key: u64, core: Rc<Core>) -> Self {
-        Self { fd, source, key, core }
+        Self { end: End::Kernel(fd, key), source, core }
+    }
+
+    /// A stream that another connection carries, which tells of it by these marks.
+    pub(crate) fn carried(marks: &Marks, stream: Box<dyn Carried>) -> Self {
+        let (source, core) = marks.parts();
+        Self { end: End::Carried(stream), source, core }
+    }
+
+    /// Its descriptor; none of a stream that another connection carries.
+    pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.end {
+            End::Kernel(fd, _) => Some(fd.as_fd()),
+            End::Carried(_) => None,
+        }
+    }
+
+    /// Whether bytes go by it unread: it is a descriptor.
+    pub(crate) fn splices(&self) -> bool {
+        matches!(self.end, End::Kernel(..))
+    }
+
+    /// What the kernel has is taken, or looked at.
+    fn receive(&self, fd: &OwnedFd, into: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+        recv(fd, into, flags | RecvFlags::DONTWAIT).map(|(count, _)| count)
+    }
+
+    /// Looks at what came without taking it: EAGAIN where there is nothing, 0 at the end.
+    fn glance(&self, into: &mut [u8]) -> Result<usize, Errno> {
+        match &self.end {
+            End::Kernel(fd, _) => self.receive(fd, into, RecvFlags::PEEK),
+            End::Carried(stream) => {
+                let mut count = 0;
+                let came = stream.take(&mut |bytes| {
+                    count = bytes.len().min(into.len());
+                    if let (Some(to), Some(from)) = (into.get_mut(..count), bytes.get(..count)) {
+                        to.copy_from_slice(from);
+                    }
+                    0
+                });
+                match came {
+                    Ok(Came::Bytes) => Ok(count),
+                    Ok(Came::End) => Ok(0),
+                    Ok(Came::Nothing) => Err(Errno::AGAIN),
+                    Err(_) => Err(Errno::CONNRESET),
+                }
+            }
+        }
     }
 
     /// Connects over TCP, in the network that the calling thread is in. Whether the peer is still there is asked after a minute of silence.
@@ -100,7 +155,9 @@ impl Socket {
         if !at_once {
             socket.clear(OUT);
             poll_fn(|_| if socket.has(OUT | DEAD) { Poll::Ready(()) } else { socket.park() }).await;
-            sockopt::socket_error(&socket.fd)??;
+            if let Some(fd) = socket.descriptor() {
+                sockopt::socket_error(fd)??;
+            }
         }
         Ok(socket)
     }
@@ -117,7 +174,10 @@ impl Socket {
             if !self.core.goes_on() {
                 return Poll::Pending;
             }
-            match accept_with(&self.fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+            let Some(fd) = self.descriptor() else {
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            };
+            match accept_with(fd, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(fd) => Poll::Ready(Ok(fd)),
                 Err(Errno::AGAIN) => {
                     self.clear(IN);
@@ -176,11 +236,7 @@ impl Socket {
     /// Asks the kernel whether something came or the peer has closed, without waiting for an event to tell.
     #[must_use]
     pub fn looks_stale(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        !matches!(
-            recv(&self.fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(count, _)| count),
-            Err(Errno::AGAIN)
-        )
+        !matches!(self.glance(&mut [0_u8; 1]), Err(Errno::AGAIN))
     }
 
     /// Waits until there is something to read, or an end.
@@ -194,7 +250,9 @@ impl Socket {
     pub fn set_patience(&self, patience: Duration) {
         let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
         // It is set while there is a connection, and what is none of TCP has no such time.
-        let _none = sockopt::set_tcp_user_timeout(&self.fd, patience);
+        if let Some(fd) = self.descriptor() {
+            let _none = sockopt::set_tcp_user_timeout(fd, patience);
+        }
     }
 
     /// Whether the peer sends nothing more.
@@ -206,9 +264,7 @@ impl Socket {
     /// Whether there are bytes to read; an end is none.
     #[must_use]
     pub fn has_bytes(&self) -> bool {
-        let mut byte = [0_u8; 1];
-        let peeked = recv(&self.fd, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(count, _)| count);
-        peeked.is_ok_and(|count| count > 0)
+        self.glance(&mut [0_u8; 1]).is_ok_and(|count| count > 0)
     }
 
     /// Waits until the peer sends nothing more, whatever of it is not read yet.
@@ -227,7 +283,7 @@ impl Socket {
     /// The kernel's.
     pub async fn peek(&self, into: &mut [u8], seen: usize) -> io::Result<usize> {
         poll_fn(|_| {
-            match recv(&self.fd, &mut *into, RecvFlags::PEEK | RecvFlags::DONTWAIT).map(|(count, _)| count) {
+            match self.glance(&mut *into) {
                 // What ends without more is all there will be.
                 Ok(count) if count > seen || self.has(END) => {
                     self.source.marks.set(self.source.marks.get() | IN);
@@ -259,7 +315,17 @@ impl Socket {
         }
         let bytes = buffer.room();
         let room = bytes.capacity() - bytes.len();
-        match recv(&self.fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count) {
+        let received = match &self.end {
+            End::Kernel(fd, _) => {
+                recv(fd, spare_capacity(bytes), RecvFlags::DONTWAIT).map(|(_, count)| count)
+            }
+            End::Carried(stream) => taken(&**stream, |came| {
+                let count = came.len().min(room);
+                bytes.extend_from_slice(came.get(..count).unwrap_or_default());
+                count
+            }),
+        };
+        match received {
             Ok(count) => {
                 // Less than there was room for is all there was; more of it is another event.
                 if count < room && !self.has(END) {
@@ -275,6 +341,65 @@ impl Socket {
         }
     }
 
+    /// As [`Socket::poll_read`], of no more than fits into a slice.
+    pub(crate) fn poll_read_into(&self, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.has(IN) {
+            return self.park();
+        }
+        if !self.core.goes_on() {
+            return Poll::Pending;
+        }
+        let received = match &self.end {
+            End::Kernel(fd, _) => self.receive(fd, into, RecvFlags::empty()),
+            End::Carried(stream) => taken(&**stream, |came| {
+                let count = came.len().min(into.len());
+                if let (Some(to), Some(from)) = (into.get_mut(..count), came.get(..count)) {
+                    to.copy_from_slice(from);
+                }
+                count
+            }),
+        };
+        match received {
+            Ok(count) => {
+                if count < into.len() && !self.has(END) {
+                    self.clear(IN);
+                }
+                Poll::Ready(Ok(count))
+            }
+            Err(Errno::AGAIN) => {
+                self.clear(IN);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e.into())),
+        }
+    }
+
+    /// Hands over what came to whoever takes it from where it is, and says how much it took; 0 is the end. Only a carried stream has such bytes.
+    /// Where nothing was taken of what is there, the task is not parked: who takes waits for something else.
+    pub(crate) fn poll_hand_over(&self, mut take: impl FnMut(&[u8]) -> usize) -> Poll<io::Result<usize>> {
+        if !self.has(IN) {
+            return self.park();
+        }
+        let End::Carried(stream) = &self.end else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let mut count = 0;
+        let came = stream.take(&mut |bytes| {
+            count = take(bytes);
+            count
+        });
+        match came {
+            Ok(Came::Bytes) if count == 0 => Poll::Pending,
+            Ok(Came::Bytes) => Poll::Ready(Ok(count)),
+            Ok(Came::End) => Poll::Ready(Ok(0)),
+            Ok(Came::Nothing) => {
+                self.clear(IN);
+                self.park()
+            }
+            Err(e) => Poll::Ready(Err(e)),
+        }
+    }
+
     /// Writes as much as there is room for, of at least one byte.
     pub(crate) fn poll_write(&self, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if !self.has(OUT) {
@@ -283,7 +408,15 @@ impl Socket {
         if !self.core.goes_on() {
             return Poll::Pending;
         }
-        match send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+        let sent = match &self.end {
+            End::Kernel(fd, _) => send(fd, bytes, SendFlags::NOSIGNAL),
+            End::Carried(stream) => match stream.send(bytes) {
+                Ok(Some(count)) => Ok(count),
+                Ok(None) => Err(Errno::AGAIN),
+                Err(_) => Err(Errno::PIPE),
+            },
+        };
+        match sent {
             Ok(count) => {
                 if count < bytes.len() {
                     self.clear(OUT);
@@ -308,7 +441,10 @@ impl Socket {
                 return self.park();
             }
             self.clear(IN);
-            match rustix::io::read(&self.fd, &mut [0; 8]) {
+            let Some(fd) = self.descriptor() else {
+                return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+            };
+            match rustix::io::read(fd, &mut [0; 8]) {
                 Ok(_) => Poll::Ready(Ok(())),
                 Err(Errno::AGAIN) => self.park(),
                 Err(e) => Poll::Ready(Err(e.into())),
@@ -341,7 +477,10 @@ impl Socket {
         if !self.has(IN) {
             return self.park();
         }
-        match splice(&self.fd, None, pipe, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+        let Some(fd) = self.descriptor() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        match splice(fd, None, pipe, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
             Ok(count) => Poll::Ready(Ok(count)),
             Err(Errno::AGAIN) => {
                 self.clear(IN);
@@ -357,7 +496,10 @@ impl Socket {
         if !self.has(OUT) {
             return self.park();
         }
-        match splice(pipe, None, &self.fd, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+        let Some(fd) = self.descriptor() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        match splice(pipe, None, fd, None, most, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
             Ok(count) => Poll::Ready(Ok(count)),
             Err(Errno::AGAIN) => {
                 self.clear(OUT);
@@ -379,11 +521,36 @@ impl Socket {
 
     /// Sends nothing more. That the peer is gone already is no error.
     pub fn finish(&self) {
-        let _gone = shutdown(&self.fd, Shutdown::Write);
+        match &self.end {
+            End::Kernel(fd, _) => {
+                let _gone = shutdown(fd, Shutdown::Write);
+            }
+            End::Carried(stream) => stream.finish(),
+        }
     }
 
     /// Closes it so that the peer learns that this is no proper end (RST).
     pub fn reset(self) {
-        let _gone = sockopt::set_socket_linger(&self.fd, Some(Duration::ZERO));
+        match &self.end {
+            End::Kernel(fd, _) => {
+                let _gone = sockopt::set_socket_linger(fd, Some(Duration::ZERO));
+            }
+            End::Carried(stream) => stream.reset(),
+        }
+    }
+}
+
+/// Takes of what came on a carried stream, with the errors that the kernel would tell.
+fn taken(stream: &dyn Carried, mut take: impl FnMut(&[u8]) -> usize) -> Result<usize, Errno> {
+    let mut count = 0;
+    let came = stream.take(&mut |bytes| {
+        count = take(bytes);
+        count
+    });
+    match came {
+        Ok(Came::Bytes) => Ok(count),
+        Ok(Came::End) => Ok(0),
+        Ok(Came::Nothing) => Err(Errno::AGAIN),
+        Err(_) => Err(Errno::CONNRESET),
     }
 }

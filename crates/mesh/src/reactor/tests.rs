@@ -188,5 +188,5 @@ fn the_kernel_looks_after_a_connection_that_rests() {
     assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), Duration::from_secs(10));
     assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), 3);
     socket.set_patience(Duration::from_secs(7));
-    assert_eq!(sockopt::tcp_user_timeout(&socket).unwrap(), 7000);
+    assert_eq!(sockopt::tcp_user_timeout(socket.descriptor().unwrap()).unwrap(), 7000);
 }

@@ -26,7 +26,7 @@ fn the_kernel_gives_up_endpoints_that_take_nothing() {
         let ahead = Socket::connect(&reactor, to).await.unwrap();
         let ahead = Backend::over(&proxy, ahead, to, Limits::default());
         for backend in [backend, ahead] {
-            assert_eq!(tcp_user_timeout(backend.socket().unwrap()).unwrap(), 7000);
+            assert_eq!(tcp_user_timeout(backend.socket().unwrap().descriptor().unwrap()).unwrap(), 7000);
         }
     });
 }
