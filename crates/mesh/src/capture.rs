@@ -1,4 +1,4 @@
-//! Rules in a pod's network namespace that lead the connections of its programs to listeners there.
+//! Rules in a pod's network namespace that lead the connections of its programs to listeners there, and those that come to the pod.
 //!
 //! There are two tables of nftables, family inet (docs/adr/0029-capture-within-the-pods-namespace.md):
 //! - that of the rules belongs to a netlink socket, so it is there for exactly as long as the process that serves the listeners, however that
@@ -8,7 +8,7 @@
 //!   pod is open any more.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::namespace::in_netns;
@@ -18,6 +18,9 @@ use kernel::nft::{
 };
 use kernel::{Act as _, Error, Result};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
+
+use crate::hbone;
 
 /// The family of both tables.
 pub const FAMILY: Family = Family::Inet;
@@ -25,8 +28,15 @@ pub const FAMILY: Family = Family::Inet;
 pub const MARK: u32 = 0x5e87_a117;
 /// Where listeners are, if nobody else is there; else the kernel chooses.
 const PORT: u16 = 15001;
+/// Where plain text that comes to the pod is led.
+const PLAIN_PORT: u16 = 15006;
+/// So many connections may wait to be taken; the kernel has a bound of its own (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
 
 const OUTPUT: &str = "output";
+const PREROUTING: &str = "prerouting";
+/// The name of the loopback, as rules compare it: with zeroes behind.
+const LOOPBACK: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// Where destinations are translated.
 const DSTNAT: i32 = -100;
 const TCP: u8 = 6;
@@ -51,6 +61,17 @@ impl Names {
     }
 }
 
+/// Listeners in a pod's namespace, of IPv4 and IPv6 as it has them. They do not block; what comes before somebody accepts waits.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Of what the pod's programs connect to.
+    pub outbound: Vec<OwnedFd>,
+    /// Of plain text that comes to the pod.
+    pub plain: Vec<OwnedFd>,
+    /// Of HBONE that comes to the pod.
+    pub secured: Vec<OwnedFd>,
+}
+
 /// The rules in a pod's namespace. They go when this does: new connections of the pod go their own way then, and such as are open go on.
 /// [`Names::kept`] stays.
 #[derive(Debug)]
@@ -60,15 +81,19 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Leads new connections of the pod in this namespace to the listeners that this gives, of IPv4 and IPv6 as the namespace has them. They do
-    /// not block; what comes before somebody accepts waits.
+    /// Leads new connections of the pod in this namespace to the listeners that this gives, and those that come to it as well, if `inbound` is
+    /// there: but for those from the addresses in it, which are the node's own, and which its probes come from.
     ///
     /// # Errors
     /// The kernel's: EEXIST or EPERM where another process has captured the pod, an address in use, no descriptor.
-    pub fn begin(netns: impl AsFd + Sync, names: &Names) -> Result<(Self, Vec<OwnedFd>)> {
+    pub fn begin(
+        netns: impl AsFd + Sync,
+        names: &Names,
+        inbound: Option<&[IpAddr]>,
+    ) -> Result<(Self, Listeners)> {
         in_netns(netns, || {
-            let four = listen(Ipv4Addr::LOCALHOST.into())?;
-            let six = listen(Ipv6Addr::LOCALHOST.into())?;
+            let four = listen_at_loopback(Ipv4Addr::LOCALHOST.into())?;
+            let six = listen_at_loopback(Ipv6Addr::LOCALHOST.into())?;
             if four.is_none() && six.is_none() {
                 let why = io::Error::from(io::ErrorKind::AddrNotAvailable);
                 return Err(Error::new("listen", "at the loopback of a pod, which has no address", why));
@@ -77,16 +102,30 @@ impl Capture {
             add_kept(&mut change, &names.kept);
             let port = |listener: &Option<(u16, OwnedFd)>| listener.as_ref().map(|(port, _)| *port);
             add_rules(&mut change, &names.rules, port(&four), port(&six));
+            let mut listeners = Listeners::default();
+            if let Some(node) = inbound {
+                let mut open = |any: IpAddr| -> Result<(u16, u16)> {
+                    let (plain, secured) = (listen_at(any, PLAIN_PORT)?, listen_at(any, hbone::PORT)?);
+                    listeners.plain.push(plain.1);
+                    listeners.secured.push(secured.1);
+                    Ok((plain.0, secured.0))
+                };
+                let ports = [
+                    four.as_ref().map(|_| open(Ipv4Addr::UNSPECIFIED.into())).transpose()?,
+                    six.as_ref().map(|_| open(Ipv6Addr::UNSPECIFIED.into())).transpose()?,
+                ];
+                add_inbound(&mut change, &names.rules, node, ports);
+            }
             let mut nft = Socket::open(Protocol::Netfilter)?;
             change.commit(&mut nft)?;
-            let listeners = [four, six].into_iter().flatten().map(|(_, listener)| listener).collect();
+            listeners.outbound = [four, six].into_iter().flatten().map(|(_, listener)| listener).collect();
             Ok((Self { _owner: nft }, listeners))
         })
     }
 }
 
 /// A listener at an address of loopback and its port; none where the namespace has no such address.
-fn listen(address: IpAddr) -> Result<Option<(u16, OwnedFd)>> {
+fn listen_at_loopback(address: IpAddr) -> Result<Option<(u16, OwnedFd)>> {
     let say = || format!("at {address} of a pod");
     let bound = TcpListener::bind((address, PORT)).or_else(|e| match e.kind() {
         io::ErrorKind::AddrInUse => TcpListener::bind((address, 0)),
@@ -104,8 +143,69 @@ fn listen(address: IpAddr) -> Result<Option<(u16, OwnedFd)>> {
     Ok(Some((port, listener.into())))
 }
 
+/// A listener at all addresses of a family, and its port: this one, if nobody else has it.
+fn listen_at(any: IpAddr, port: u16) -> Result<(u16, OwnedFd)> {
+    let say = || format!("for what comes to a pod, at {any}");
+    let done = match bound(any, port) {
+        Err(Errno::ADDRINUSE) => bound(any, 0),
+        done => done,
+    };
+    done.act("listen", say)
+}
+
+fn bound(any: IpAddr, port: u16) -> std::result::Result<(u16, OwnedFd), Errno> {
+    let family = if any.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&fd, true)?;
+    if any.is_ipv6() {
+        // What comes over IPv4 has a listener of its own.
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    bind(&fd, &SocketAddr::new(any, port))?;
+    listen(&fd, BACKLOG)?;
+    let at = SocketAddr::try_from(getsockname(&fd)?)?;
+    Ok((at.port(), fd))
+}
+
 fn chain(name: &str, priority: i32) -> Chain<'_> {
     Chain { name, base: Some(Base { kind: "nat", hook: Hook::Output, priority, accept: true }) }
+}
+
+/// Rules for what comes to the pod: `ports` are those of the listeners of plain text and of HBONE, of IPv4 and IPv6.
+fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [Option<(u16, u16)>; 2]) {
+    let base = Base { kind: "nat", hook: Hook::Prerouting, priority: DSTNAT, accept: true };
+    change.add_chain(FAMILY, table, &Chain { name: PREROUTING, base: Some(base) });
+    let mut add = |rule: Vec<Expression<'_>>, words: &str| {
+        change.add_rule(FAMILY, table, PREROUTING, &rule, Some(words));
+    };
+    let accept = || Expression::Verdict(Verdict::Accept);
+    let protocol = Expression::Meta { key: Meta::Protocol, to: LOADED };
+    add(vec![protocol, compare(false, vec![TCP]), accept()], "no TCP");
+    let link = Expression::Meta { key: Meta::InputName, to: LOADED };
+    add(vec![link, compare(true, LOOPBACK.to_vec()), accept()], "from the pod itself");
+    let kind = Expression::AddressType { to: LOADED };
+    add(vec![kind, compare(false, TYPE_LOCAL.to_ne_bytes().to_vec()), accept()], "not to the pod");
+    for address in node {
+        let (number, offset, bytes) = match address {
+            IpAddr::V4(address) => (NFPROTO_IPV4, 12, address.octets().to_vec()),
+            IpAddr::V6(address) => (NFPROTO_IPV6, 8, address.octets().to_vec()),
+        };
+        let len = u32::try_from(bytes.len()).unwrap_or(0);
+        let source = Expression::Payload { header: Header::Network, offset, len, to: LOADED };
+        add([family(number), vec![source, compare(true, bytes), accept()]].concat(), "from the node");
+    }
+    for (number, ports) in [NFPROTO_IPV4, NFPROTO_IPV6].into_iter().zip(ports) {
+        let Some((plain, secured)) = ports else { continue };
+        let redirect = |port: u16| {
+            let load = Expression::Immediate { to: LOADED, value: port.to_be_bytes().to_vec() };
+            vec![load, Expression::Redirect { port: LOADED }]
+        };
+        let to = Expression::Payload { header: Header::Transport, offset: 2, len: 2, to: LOADED };
+        let is_secured = vec![to, compare(true, hbone::PORT.to_be_bytes().to_vec())];
+        add([family(number), is_secured, redirect(secured)].concat(), "HBONE to the mesh");
+        add([family(number), redirect(plain)].concat(), "plain text to the mesh");
+    }
 }
 
 fn add_kept(change: &mut Transaction, table: &str) {

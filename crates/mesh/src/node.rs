@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -20,7 +20,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::getsockname;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 
-use crate::capture::MARK;
+use smi::contract::Name;
+
+use crate::capture::{Listeners, MARK};
+use crate::identity::Certificates;
 use crate::proxy::{Network, Origin, Proxy, Settings, Tables};
 use crate::reactor::{Reactor, Socket, race};
 
@@ -29,16 +32,17 @@ use crate::reactor::{Reactor, Socket, race};
 pub struct Pod {
     /// A number that no other pod has or had; not 0.
     pub network: Network,
-    /// The pod's namespace in the API.
-    pub namespace: String,
+    /// Its name in the API.
+    pub name: Name,
     /// Its network namespace.
     pub netns: OwnedFd,
     /// Those of [`Capture::begin`](crate::capture::Capture::begin).
-    pub listeners: Vec<OwnedFd>,
+    pub listeners: Listeners,
 }
 
 enum Command {
     Swap(Arc<Tables>),
+    Identify(Arc<Certificates>),
     Enter(Pod, SyncSender<io::Result<()>>),
     Leave(Network),
     Drain,
@@ -88,6 +92,14 @@ impl Node {
     /// The kernel's.
     pub fn swap(&self, tables: Arc<Tables>) -> io::Result<()> {
         self.tell(Command::Swap(tables))
+    }
+
+    /// Has members prove who they are to each other from now on, with these.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn identify(&self, certificates: Arc<Certificates>) -> io::Result<()> {
+        self.tell(Command::Identify(certificates))
     }
 
     /// Serves a pod from now on, by the tables that were given before.
@@ -163,6 +175,7 @@ impl Serving {
             loop {
                 match commands.try_recv() {
                     Ok(Command::Swap(tables)) => self.proxy.swap(tables),
+                    Ok(Command::Identify(certificates)) => self.proxy.identify(certificates),
                     // Who has asked may be gone.
                     Ok(Command::Enter(pod, answer)) => drop(answer.send(self.enter(pod))),
                     Ok(Command::Leave(network)) => self.leave(network),
@@ -175,25 +188,39 @@ impl Serving {
     }
 
     fn enter(&mut self, pod: Pod) -> io::Result<()> {
-        let Pod { network, namespace, netns, listeners } = pod;
-        let listeners = listeners.into_iter().map(|listener| self.reactor.socket(listener));
-        let listeners = listeners.collect::<io::Result<Vec<Socket>>>()?;
+        let Pod { network, name, netns, listeners } = pod;
+        let sockets = |list: Vec<OwnedFd>| {
+            let sockets = list.into_iter().map(|listener| self.reactor.socket(listener));
+            sockets.collect::<io::Result<Vec<Socket>>>()
+        };
+        let outbound = sockets(listeners.outbound)?;
+        let (plain, secured) = (sockets(listeners.plain)?, sockets(listeners.secured)?);
         let captured = Rc::new(PodNetwork {
             network,
-            namespace,
+            name,
             netns,
             home: self.home.clone(),
             left: Cell::new(false),
             proxy: Rc::downgrade(&self.proxy),
             over: self.over.clone(),
         });
-        for listener in listeners {
-            let accepting = self.proxy.clone().accept(listener, captured.clone());
-            let leaving = captured.clone();
-            self.reactor.spawn(race(accepting, async move { leaving.left().await }));
+        for listener in outbound {
+            self.serve(&captured, self.proxy.clone().accept(listener, captured.clone()));
+        }
+        for listener in plain {
+            self.serve(&captured, self.proxy.clone().accept_plain(listener, captured.clone()));
+        }
+        for listener in secured {
+            self.serve(&captured, self.proxy.clone().accept_secured(listener, captured.clone()));
         }
         self.pods.insert(network, captured);
         Ok(())
+    }
+
+    /// Accepts for as long as the pod is served.
+    fn serve(&self, captured: &Rc<PodNetwork>, accepting: impl Future<Output = ()> + 'static) {
+        let leaving = captured.clone();
+        self.reactor.spawn(race(accepting, async move { leaving.left().await }));
     }
 
     fn leave(&mut self, network: Network) {
@@ -208,7 +235,7 @@ impl Serving {
 /// The network of a captured pod. Each of its connections has it.
 struct PodNetwork {
     network: Network,
-    namespace: String,
+    name: Name,
     netns: OwnedFd,
     /// The namespace of the thread.
     home: Rc<File>,
@@ -232,11 +259,15 @@ impl Origin for PodNetwork {
             SocketAddr::V6(_) => ipv6_original_dst(connection)?.into(),
         };
         // Who connects to the listener itself was not led here, and would be led in a circle. Nothing else of loopback is led here.
-        if to.ip().is_loopback() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(to) }
+        if to.ip().is_loopback() || to == own { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(to) }
     }
 
     fn namespace(&self) -> Option<&str> {
-        Some(&self.namespace)
+        Some(&self.name.namespace)
+    }
+
+    fn workload(&self) -> Option<&Name> {
+        Some(&self.name)
     }
 
     fn network(&self) -> Network {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use super::answer::Answer;
+use super::inside::Inside;
 use super::rules::{Destination, Frontend, PathEdit, Redirect, Routing, Rule, Service, Share};
 use crate::balance::Dice;
 use crate::http1::{Body, Fault, Forward, Head, Method, Target, request};
@@ -134,13 +135,16 @@ pub(super) fn route<'f>(
 /// Its target is wrong.
 pub(super) fn ask<'f>(
     frontend: &'f Frontend,
-    to: SocketAddr,
+    (to, inside): (SocketAddr, Option<&Inside>),
     (head, bytes): (&Head, &[u8]),
     dice: &mut Dice,
     out: &mut Vec<u8>,
 ) -> Result<Way<'f>, Fault> {
     let target = Target::of(head.target(bytes), head.method_name(bytes))?;
     let seen = Seen { head, bytes, target: &target };
+    if let Some(inside) = inside.filter(|inside| !inside.admits(&seen)) {
+        return Ok(Way::Answer(inside.refusal()));
+    }
     let (service, share, rule, prefix) = match route(frontend, to, &seen, &target, head.host(bytes), dice) {
         Routed::To { service, share, rule, prefix } => (service, share, rule, prefix),
         Routed::Answer(answer) => return Ok(Way::Answer(answer)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::ask::{Asked, Way, ask};
 use super::detect::{Spoken, greets, said};
+use super::inside::Inside;
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
@@ -35,7 +36,7 @@ pub(super) enum Next {
 }
 
 pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
-    let Some(frontend) = proxy.find(to, origin.namespace()) else {
+    let Some(frontend) = proxy.find(to, &*origin) else {
         return pass_to(&proxy, client, to, &*origin).await;
     };
     let own = frontend.own;
@@ -99,7 +100,7 @@ async fn to_endpoint(proxy: &Rc<Proxy>, client: Socket, pick: Pick, server: Sock
 
 /// A connection to an endpoint of a Service; to another where there is none to the first.
 async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Option<(Pick, Socket)> {
-    let balancer = proxy.balancer(origin.network(), service)?;
+    let balancer = proxy.balancer(origin, service)?;
     let mut avoid = Vec::new();
     for _ in 0..=proxy.settings.other_endpoints {
         let pick = balancer.pick_connection(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
@@ -119,7 +120,7 @@ async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Op
     None
 }
 
-async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
+pub(super) async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
     proxy.count(|counts| counts.unread += 1);
     if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
         client.reset();
@@ -176,12 +177,12 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
 
 /// Whether somebody has to read requests to know where they go.
 fn reads(proxy: &Proxy, to: SocketAddr, origin: &Rc<dyn Origin>) -> bool {
-    let frontend = proxy.find(to, origin.namespace());
+    let frontend = proxy.find(to, &**origin);
     frontend.is_some_and(|frontend| matches!(frontend.routing, Routing::Http(_) | Routing::Requests(_)))
 }
 
 /// Requests, one after the other.
-async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
+pub(super) async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
     let mut buffer = Buffer::default();
     loop {
         if buffer.is_empty() {
@@ -265,12 +266,13 @@ async fn one(
     (to, origin): (SocketAddr, &Rc<dyn Origin>),
 ) -> Next {
     proxy.count(|counts| counts.requests += 1);
-    let Some(frontend) = proxy.find(to, origin.namespace()) else {
+    let Some(frontend) = proxy.find(to, &**origin) else {
         let answer = Answer::new(503, format!("nothing is served at {to} any more"));
         return reply(proxy, client, &answer).await;
     };
     let mut out = proxy.reactor.bytes();
-    let (way, mut asked) = match understood(proxy, &frontend, to, buffer.data().get(..length), &mut out) {
+    let whom = (to, origin.inside());
+    let (way, mut asked) = match understood(proxy, &frontend, whom, buffer.data().get(..length), &mut out) {
         Ok(understood) => understood,
         Err(fault) => return reply(proxy, client, &wrong(fault)).await,
     };
@@ -299,14 +301,14 @@ async fn one(
 fn understood<'f>(
     proxy: &Proxy,
     frontend: &'f Arc<Frontend>,
-    to: SocketAddr,
+    whom: (SocketAddr, Option<&Inside>),
     bytes: Option<&[u8]>,
     out: &mut Vec<u8>,
 ) -> Result<(Way<'f>, Asked), Fault> {
     let bytes = bytes.unwrap_or_default();
     let mut head = proxy.head.borrow_mut();
     head.request(bytes, &proxy.settings.bounds)?;
-    let way = ask(frontend, to, (&head, bytes), &mut proxy.dice.borrow_mut(), out)?;
+    let way = ask(frontend, whom, (&head, bytes), &mut proxy.dice.borrow_mut(), out)?;
     Ok((way, Asked::of(&head)))
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::reach::is_denied;
 use crate::http1::Fault;
 
 /// Why there is no answer.
@@ -28,6 +29,7 @@ pub(super) enum Failed {
 impl Failed {
     pub(super) fn answer(&self, frontend: &str, endpoint: SocketAddr) -> (u16, String) {
         match self {
+            Self::NoConnection(e) if is_denied(e) => (403, format!("{frontend}: {endpoint}: {e}")),
             Self::NoConnection(e) => (503, format!("{frontend}: cannot connect to {endpoint}: {e}")),
             Self::Stale | Self::NoAnswer => (
                 502,

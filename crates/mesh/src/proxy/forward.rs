@@ -11,7 +11,7 @@ use super::connection::{Next, answered};
 use super::exchange::{Done, Exchange};
 use super::failed::Failed;
 use super::progress::{Progress, Stage};
-use super::reach::is_own;
+use super::reach::{is_denied, is_own};
 use super::rules::{Frontend, Rule, Service, Share};
 use super::{Counts, Origin, Proxy};
 use crate::balance::Went;
@@ -62,7 +62,7 @@ impl Proxy {
         let progress = Progress::default();
         let mut fresh = false;
         loop {
-            let balancer = self.balancer(origin.network(), service);
+            let balancer = self.balancer(origin, service);
             let picked = balancer
                 .as_ref()
                 .and_then(|balancer| balancer.pick(&avoid, &mut self.dice.borrow_mut(), self.reactor.now()));
@@ -160,6 +160,8 @@ impl Proxy {
     ) -> bool {
         let now = self.reactor.now();
         match failed {
+            // Policies are those of all who answer.
+            Failed::NoConnection(e) if is_denied(e) => return false,
             // It never reached anybody. Who could not be reached just now is not asked at once again.
             Failed::NoConnection(_) => {
                 if left.endpoints == 0 || !others || !self.budget.borrow_mut().retry(now) {

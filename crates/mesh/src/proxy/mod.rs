@@ -15,10 +15,13 @@ mod exchange;
 mod failed;
 mod forward;
 mod http2;
+mod inside;
+mod members;
 mod pool;
 mod progress;
 mod reach;
 mod rules;
+mod secured;
 mod tables;
 mod tunnel;
 
@@ -26,21 +29,27 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
+use smi::contract::Name;
 
+pub use inside::Inside;
+pub use members::Member;
 pub use rules::{Frontend, Protocol, Service};
 pub use tables::{Builder, Tables};
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
+use crate::hbone::Link;
 use crate::http1::{Bounds, Head};
+use crate::identity::Certificates;
 use crate::reactor::{Reactor, Socket, keep_alive, tcp};
 use pool::Pool;
+use secured::Links;
 use tunnel::Pipes;
 
 /// Whom a connection is for.
@@ -67,9 +76,31 @@ pub trait Origin {
     fn socket(&self, ipv4: bool) -> io::Result<OwnedFd> {
         tcp(ipv4)
     }
+
+    /// The same for a connection to `to`, which comes from somebody else's address where that can be.
+    ///
+    /// # Errors
+    /// As [`Origin::socket`].
+    fn socket_from(&self, from: IpAddr, to: SocketAddr) -> io::Result<OwnedFd> {
+        let _own = from;
+        self.socket(to.is_ipv4())
+    }
+
+    /// The pod whose clients they are, or that is connected to, by its name in the API: the model says who it is.
+    fn workload(&self) -> Option<&Name> {
+        None
+    }
+
+    /// Of what goes to a pod's own application, who has come there.
+    fn inside(&self) -> Option<&Inside> {
+        None
+    }
 }
 
-/// A network by number. The process' own is 0.
+/// The first of the networks of visitors: pods have lower ones.
+const VISITS: u64 = 1 << 63;
+
+/// A network by number. The process' own is 0; those of pods are below 2^63.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(pub u64);
 
@@ -149,6 +180,12 @@ pub struct Counts {
     pub retried: u64,
     /// Connections to endpoints that had ended when a request was sent.
     pub stale: u64,
+    /// Connections of HBONE to members.
+    pub linked: u64,
+    /// Connections, and streams of HBONE, that came to pods.
+    pub visits: u64,
+    /// Those of them, and requests, that policies have refused.
+    pub refused: u64,
 }
 
 /// The data path of one thread.
@@ -166,6 +203,15 @@ pub struct Proxy {
     sessions: RefCell<BTreeSet<u32>>,
     /// What heads are read into: between two waits nobody else reads one.
     head: RefCell<Head>,
+    /// What pods prove who they are with; none where there are no identities.
+    certificates: RefCell<Option<Arc<Certificates>>>,
+    links: Links,
+    /// Connections of HBONE that came.
+    servers: RefCell<Vec<Weak<Link>>>,
+    /// Tasks that look at policies when they change.
+    watched: RefCell<BTreeSet<u32>>,
+    /// The number of the next visitor's network.
+    visits: Cell<u64>,
     draining: Cell<bool>,
     counts: Cell<Counts>,
 }
@@ -191,6 +237,11 @@ impl Proxy {
             budget: RefCell::new(Budget::new(settings.retry_percent, settings.retry_least, reactor.now())),
             sessions: RefCell::default(),
             head: RefCell::default(),
+            certificates: RefCell::default(),
+            links: Links::default(),
+            servers: RefCell::default(),
+            watched: RefCell::default(),
+            visits: Cell::new(VISITS),
             draining: Cell::new(false),
             counts: Cell::default(),
         });
@@ -202,6 +253,8 @@ impl Proxy {
                 reactor.until(reactor.now() + every.max(Duration::from_millis(100))).await;
                 let Some(proxy) = swept.upgrade() else { return };
                 proxy.pool.sweep(reactor.now());
+                proxy.links.sweep();
+                proxy.servers.borrow_mut().retain(|link| link.strong_count() > 0);
             }
         });
         proxy
@@ -243,6 +296,19 @@ impl Proxy {
             // Who has connections of its own to it ends them.
             self.sessions.borrow().iter().for_each(|task| self.reactor.wake(*task));
         }
+        if !Arc::ptr_eq(&before.members, &tables.members) {
+            // What was allowed may be no more.
+            self.watched.borrow().iter().for_each(|task| self.reactor.wake(*task));
+            let is_member = |address: IpAddr, identity: &str| {
+                tables.member_at(address).is_some_and(|member| &*member.identity == identity)
+            };
+            self.links.forget_spoken(is_member);
+        }
+    }
+
+    /// From now on members prove who they are to each other, with these.
+    pub fn identify(&self, certificates: Arc<Certificates>) {
+        *self.certificates.borrow_mut() = Some(certificates);
     }
 
     /// The task that runs has connections to endpoints that are no other task's: it is run when an endpoint goes, until this is dropped.
@@ -274,9 +340,13 @@ impl Proxy {
 
     /// Takes the connections that come to a listener, for as long as it is polled.
     pub async fn accept(self: Rc<Self>, listener: Socket, origin: Rc<dyn Origin>) {
+        self.take_each(&listener, |connection| self.serve(connection, &origin)).await;
+    }
+
+    async fn take_each(&self, listener: &Socket, serve: impl Fn(OwnedFd)) {
         loop {
             match listener.accept().await {
-                Ok(connection) => self.serve(connection, &origin),
+                Ok(connection) => serve(connection),
                 // No descriptor or memory is left: what has one must end first, as what waits for a request can at once.
                 Err(e)
                     if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
@@ -303,6 +373,8 @@ impl Proxy {
     /// Ends each connection of a client after the request it has, and at once where it has none. What is passed on unread goes on.
     pub fn drain(&self) {
         self.draining.set(true);
+        // Their streams end as connections do.
+        self.servers.borrow().iter().filter_map(Weak::upgrade).for_each(|link| link.leave());
         self.reactor.wake_all();
     }
 
@@ -325,7 +397,11 @@ impl Proxy {
     }
 
     /// The endpoints of a port of a Service, as clients of a network see them; `None` where it has none.
-    fn balancer(&self, network: Network, service: Service) -> Option<Rc<Balancer>> {
+    fn balancer(&self, origin: &dyn Origin, service: Service) -> Option<Rc<Balancer>> {
+        if let Some(inside) = origin.inside() {
+            return Some(inside.balancer().clone());
+        }
+        let network = origin.network();
         let tables = self.tables.borrow();
         let endpoints = tables.endpoints(service);
         if endpoints.is_empty() {
@@ -344,10 +420,14 @@ impl Proxy {
     pub fn forget(&self, network: Network) {
         self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
         self.pool.forget(network);
+        self.links.forget(network);
     }
 
-    fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {
-        self.tables.borrow().frontend(to, namespace).cloned()
+    fn find(&self, to: SocketAddr, origin: &dyn Origin) -> Option<Arc<Frontend>> {
+        match origin.inside() {
+            Some(inside) => Some(inside.frontend().clone()),
+            None => self.tables.borrow().frontend(to, origin.namespace()).cloned(),
+        }
     }
 }
 

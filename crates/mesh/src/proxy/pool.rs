@@ -70,6 +70,17 @@ impl Pool {
         self.keep(|of, _| of != network);
     }
 
+    /// Closes those of a network to one endpoint.
+    pub(super) fn forget_at(&self, network: Network, address: SocketAddr) {
+        let mut idle = self.idle.borrow_mut();
+        let Some(networks) = idle.get_mut(&address) else { return };
+        let closed = networks.remove(&network).map_or(0, |list| list.len());
+        self.count.set(self.count.get() - closed);
+        if networks.is_empty() {
+            idle.remove(&address);
+        }
+    }
+
     fn keep(&self, keeps: impl Fn(Network, &Idle) -> bool) {
         let mut count = 0;
         self.idle.borrow_mut().retain(|_, networks| {

@@ -5,18 +5,31 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
+use super::secured::{NoCertificate, Way};
 use super::{Origin, Proxy};
+use crate::hbone::Denied;
 use crate::reactor::Socket;
 
-/// Whether this process or node has run out of something, which says nothing about who was to be reached.
-pub(super) fn is_own(error: &io::Error) -> bool {
+/// Whether this process or node has run out of something.
+fn is_short(error: &io::Error) -> bool {
     const OWN: [Errno; 6] =
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::AGAIN];
     Errno::from_io_error(error).is_some_and(|errno| OWN.contains(&errno))
 }
 
+/// Whether an error says nothing about who was to be reached: something has run out here, there is no certificate to show, or the other end
+/// refuses this pod, whoever answers there.
+pub(super) fn is_own(error: &io::Error) -> bool {
+    is_short(error) || is_denied(error) || error.get_ref().is_some_and(|e| e.is::<NoCertificate>())
+}
+
+/// Whether policies of the other end do not let this pod connect.
+pub(super) fn is_denied(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|e| e.is::<Denied>())
+}
+
 impl Proxy {
-    /// Connects from the clients' network in the time there is for it. If something of our own has run out, connections that wait for a request make room, and it is
+    /// Connects from the clients' network in the time there is for it: over HBONE where a member answers. If something of our own has run out, connections that wait for a request make room, and it is
     /// tried once more.
     ///
     /// # Errors
@@ -25,11 +38,15 @@ impl Proxy {
         let limit = self.reactor.now() + self.settings.connect;
         let mut shed = false;
         loop {
-            let connecting =
-                async { Socket::connect_over(&self.reactor, origin.socket(to.is_ipv4())?, to).await };
+            let connecting = async {
+                match self.way(origin, to)? {
+                    Way::Plain => Socket::connect_over(&self.reactor, origin.socket(to.is_ipv4())?, to).await,
+                    Way::Secured(secured) => self.reach_secured(origin, to, secured).await,
+                }
+            };
             let connected = self.reactor.before(Some(limit), connecting).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Err(e) if !shed && is_own(&e) && self.pool.shed() > 0 => shed = true,
+                Err(e) if !shed && is_short(&e) && self.pool.shed() > 0 => shed = true,
                 Err(e) => return Err(e),
                 Ok(socket) => {
                     self.count(|counts| counts.connected += 1);

@@ -1,5 +1,6 @@
 //! Frontends, compiled: what is known before a request comes is worked out then.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use smi::contract::Name;
@@ -95,6 +96,13 @@ pub(super) enum Destination {
 }
 
 impl Frontend {
+    /// Of a pod's own application: who asks there has come to where it was going.
+    pub(super) fn inside(to: SocketAddr) -> Self {
+        let own = Service(usize::MAX);
+        let routing = Routing::Plain(Share::plain(own));
+        Self { name: to.to_string(), protocol: Protocol::Unknown, own, routing }
+    }
+
     pub(super) fn compile(
         service: &Name,
         port: u16,

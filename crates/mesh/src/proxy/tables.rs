@@ -10,6 +10,7 @@ use std::sync::Arc;
 use smi::contract::Name;
 use smi::model::{Delta, Endpoint, Entry, Kept, Key, Transport};
 
+use super::members::{Member, Members, Workloads};
 use super::rules::{Frontend, Service};
 
 /// What the loop goes by.
@@ -19,6 +20,8 @@ pub struct Tables {
     frontends: HashMap<SocketAddr, Vec<Served>>,
     /// Endpoints by the number of their Service's port.
     pub(super) endpoints: Vec<Option<Kept>>,
+    /// The same for as long as no pod and no policy changes.
+    pub(super) members: Arc<Members>,
 }
 
 /// The namespace of the clients that it is for, if it is not for all, and what happens to them.
@@ -32,6 +35,18 @@ impl Tables {
         let mut theirs =
             found.iter().filter(|(consumer, _)| consumer.is_none() || consumer.as_deref() == namespace);
         theirs.next().map(|(_, frontend)| frontend)
+    }
+
+    /// A pod by its name.
+    #[must_use]
+    pub fn member(&self, name: &Name) -> Option<&Arc<Member>> {
+        self.members.by_name(name)
+    }
+
+    /// The pod that has an address.
+    #[must_use]
+    pub fn member_at(&self, address: IpAddr) -> Option<&Arc<Member>> {
+        self.members.by_address(address)
     }
 
     /// The endpoints of a Service's port.
@@ -61,6 +76,7 @@ pub struct Builder {
     numbers: Numbers,
     compiled: HashMap<Key, (Vec<IpAddr>, Arc<Frontend>)>,
     endpoints: Vec<Option<Kept>>,
+    workloads: Workloads,
 }
 
 impl Builder {
@@ -68,6 +84,7 @@ impl Builder {
     pub fn apply(&mut self, delta: Delta) -> Arc<Tables> {
         for key in delta.removed {
             self.compiled.remove(&key);
+            self.workloads.remove(&key);
             if let Key::Endpoints { service, port, transport: Transport::Tcp } = key {
                 self.put(&service, port, None);
             }
@@ -85,6 +102,12 @@ impl Builder {
                 (Key::Endpoints { service, port, transport: Transport::Tcp }, Entry::Endpoints(_)) => {
                     self.put(service, *port, Some(shared.entry.clone()));
                 }
+                (Key::Workload(name), Entry::Workload(_)) => {
+                    self.workloads.put(name, shared.entry.clone());
+                }
+                (Key::Policy(name), Entry::Policy(_)) => {
+                    self.workloads.put_policy(name, shared.entry.clone());
+                }
                 _ => {}
             }
         }
@@ -97,7 +120,8 @@ impl Builder {
                 found.insert(place, (consumer.clone(), frontend.clone()));
             }
         }
-        Arc::new(Tables { frontends, endpoints: self.endpoints.clone() })
+        let members = self.workloads.members();
+        Arc::new(Tables { frontends, endpoints: self.endpoints.clone(), members })
     }
 
     fn put(&mut self, service: &Name, port: u16, entry: Option<Kept>) {

@@ -42,6 +42,11 @@ impl Buffer {
         self.bytes.len() == self.start
     }
 
+    /// Whether it has no memory yet.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.bytes.capacity() == 0
+    }
+
     /// So many bytes are used.
     pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.bytes.len());

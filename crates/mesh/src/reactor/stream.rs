@@ -74,6 +74,11 @@ impl Marks {
         self.core.queue(self.source.task.get());
     }
 
+    /// Something has changed that is neither to be read nor room.
+    pub(crate) fn wake(&self) {
+        self.set(0);
+    }
+
     /// There is something to read.
     pub(crate) fn readable(&self) {
         self.set(IN);

@@ -148,7 +148,7 @@ fn rules_go_with_their_owner_and_open_connections_are_translated_on() {
 fn a_pod_is_captured_once() {
     let site = Site::new();
     let first = site.capture(1);
-    let again = mesh::capture::Capture::begin(&site.pod, &site::names());
+    let again = mesh::capture::Capture::begin(&site.pod, &site::names(), None);
     assert!(again.is_err(), "{again:?}");
     drop(first);
     // The next process finds nothing in its way.

@@ -10,6 +10,7 @@ use mesh::capture::{Capture, Names};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Settings};
 use rustix::net::getsockname;
+use smi::contract::Name;
 use testkit::netns::{Netns, addresses, change, index, join};
 use testkit::whoami::serve;
 
@@ -66,11 +67,12 @@ impl Site {
 
     pub(crate) fn capture_in(&self, pod: &Netns, number: u64) -> Captured {
         let network = Network(number);
-        let (capture, listening) = Capture::begin(pod, &names()).unwrap();
+        let (capture, listening) = Capture::begin(pod, &names(), None).unwrap();
         let at = |listener: &OwnedFd| SocketAddr::try_from(getsockname(listener).unwrap()).unwrap();
-        let listeners = listening.iter().map(at).collect();
+        let listeners = listening.outbound.iter().map(at).collect();
         let netns = pod.as_fd().try_clone_to_owned().unwrap();
-        self.node.enter(Pod { network, namespace: "shop".into(), netns, listeners: listening }).unwrap();
+        let name = Name::new("shop", format!("pod-{number}"));
+        self.node.enter(Pod { network, name, netns, listeners: listening }).unwrap();
         Captured { network, capture, listeners }
     }
 

@@ -123,13 +123,14 @@ impl Session {
         self.proxy.count(|counts| counts.requests += 1);
         let mut exchange = self.nothing_yet(now);
         exchange.up.end = end;
-        let Some(frontend) = self.proxy.find(self.to, self.origin.namespace()) else {
+        let Some(frontend) = self.proxy.find(self.to, &*self.origin) else {
             self.exchanges.insert(stream, exchange);
             let text = format!("nothing is served at {} any more", self.to);
             self.answer(stream, &Answer::new(503, text));
             return self.connection.leave(true);
         };
-        let way = ask(&frontend, self.to, self.connection.fields(), &mut self.proxy.dice.borrow_mut());
+        let whom = (self.to, self.origin.inside());
+        let way = ask(&frontend, whom, self.connection.fields(), &mut self.proxy.dice.borrow_mut());
         match way {
             Way::Answer(answer) => {
                 self.exchanges.insert(stream, exchange);

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::super::answer::Answer;
-use super::super::reach::is_own;
+use super::super::reach::{is_denied, is_own};
 use super::Session;
 use super::backend::Backend;
 use super::exchange::There;
@@ -49,8 +49,8 @@ impl Session {
         let proxy = self.proxy.clone();
         let now = proxy.reactor.now();
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
-        let network = self.origin.network();
-        let balancer = exchange.service.and_then(|service| proxy.balancer(network, service));
+        let origin = self.origin.clone();
+        let balancer = exchange.service.and_then(|service| proxy.balancer(&*origin, service));
         let picked =
             balancer.and_then(|balancer| balancer.pick(&exchange.avoid, &mut proxy.dice.borrow_mut(), now));
         let Some(pick) = picked else {
@@ -282,9 +282,10 @@ impl Session {
         if matches!(lost, Lost::NoConnection(_)) {
             exchange.avoid.extend(endpoint);
         }
-        let network = self.origin.network();
-        let balancer = exchange.service.and_then(|service| self.proxy.balancer(network, service));
+        let balancer = exchange.service.and_then(|service| self.proxy.balancer(&*self.origin, service));
+        let denied = matches!(lost, Lost::NoConnection(e) if is_denied(e));
         let again = matches!(lost, Lost::NoConnection(_) | Lost::Unseen)
+            && !denied
             && !exchange.uploading
             && exchange.tries < self.proxy.settings.other_endpoints
             && balancer.is_some_and(|balancer| balancer.has_another(&exchange.avoid, now))
@@ -299,6 +300,7 @@ impl Session {
         let endpoint = endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
         let name = &exchange.name;
         let (status, text) = match lost {
+            Lost::NoConnection(e) if denied => (403, format!("{name}: {endpoint}: {e}")),
             Lost::NoConnection(e) => (503, format!("{name}: cannot connect to {endpoint}: {e}")),
             Lost::Unseen => (503, format!("{name}: {endpoint} takes no requests over this connection")),
             Lost::NoAnswer => (502, format!("{name}: {endpoint} ended the connection without an answer")),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::super::answer::Answer;
 use super::super::ask::{Routed, edited, route};
+use super::super::inside::Inside;
 use super::super::rules::{Frontend, Rule, Service, Share};
 use crate::balance::Dice;
 use crate::h2::message::{self, Request};
@@ -51,7 +52,12 @@ impl smi::matching::Head for Seen<'_> {
 }
 
 /// Finds where a request goes.
-pub(super) fn ask<'f>(frontend: &'f Frontend, to: SocketAddr, fields: &Fields, dice: &mut Dice) -> Way<'f> {
+pub(super) fn ask<'f>(
+    frontend: &'f Frontend,
+    (to, inside): (SocketAddr, Option<&Inside>),
+    fields: &Fields,
+    dice: &mut Dice,
+) -> Way<'f> {
     let refused = |why: &dyn std::fmt::Display| format!("the request is refused: {why}");
     let request = match message::request(fields) {
         Ok(request) => request,
@@ -65,6 +71,9 @@ pub(super) fn ask<'f>(frontend: &'f Frontend, to: SocketAddr, fields: &Fields, d
         Err(fault) => return Way::Answer(Answer::new(fault.status(), refused(&fault))),
     };
     let seen = Seen { fields, request: &request, target: &target };
+    if let Some(inside) = inside.filter(|inside| !inside.admits(&seen)) {
+        return Way::Answer(inside.refusal());
+    }
     match route(frontend, to, &seen, &target, request.authority, dice) {
         Routed::Answer(answer) => Way::Answer(answer),
         Routed::To { service, share, rule, prefix } => {
@@ -143,10 +152,11 @@ pub(super) fn own(answer: &Answer, grpc: bool) -> (Fields, String) {
     (head, body)
 }
 
-/// A status of gRPC for one of HTTP: INTERNAL, UNIMPLEMENTED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE or UNKNOWN.
+/// A status of gRPC for one of HTTP: INTERNAL, PERMISSION_DENIED, UNIMPLEMENTED, DEADLINE_EXCEEDED, RESOURCE_EXHAUSTED, UNAVAILABLE or UNKNOWN.
 fn status(http: u16) -> &'static str {
     match http {
         400 => "13",
+        403 => "7",
         404 | 501 => "12",
         431 => "8",
         408 | 504 => "4",

@@ -18,7 +18,7 @@ use super::late::Rest;
 use super::*;
 use crate::balance::Ejection;
 use crate::h2::{Event, Field, Fields};
-use crate::proxy::{Builder, Network, Service, Settings};
+use crate::proxy::{Builder, Service, Settings};
 use crate::reactor::Reactor;
 
 const TO: &str = "10.96.0.1:80";
@@ -247,7 +247,7 @@ impl Test {
     fn is_out(&self, endpoint: SocketAddr) -> bool {
         let other = if endpoint == address(1) { address(2) } else { address(1) };
         let proxy = &self.session.proxy;
-        let balancer = proxy.balancer(Network::default(), Service(0)).unwrap();
+        let balancer = proxy.balancer(&*self.session.origin, Service(0)).unwrap();
         // Of two, the one that is not this.
         let is_in = |not: SocketAddr| balancer.has_another(&[not], proxy.reactor.now());
         assert!(is_in(endpoint), "{other} is left out");

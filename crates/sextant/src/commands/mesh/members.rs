@@ -161,10 +161,9 @@ impl Members {
         let record = self.owner.record(Effect::NetnsTable { netns, inode, family, table })?;
         let kept = Kept { inode, record };
         let begun =
-            Capture::begin(&file, &self.names).map_err(Failure::from).and_then(|(capture, listeners)| {
+            Capture::begin(&file, &self.names, None).map_err(Failure::from).and_then(|(capture, listeners)| {
                 let network = Network(self.last + 1);
-                let namespace = name.namespace.clone();
-                let pod = Pod { network, namespace, netns: file.into(), listeners };
+                let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
                 self.serving.enter(pod).context(|| "serve it".into())?;
                 Ok((network, capture))
             });

@@ -1,0 +1,122 @@
+//! A stream of a connection of HBONE, as whoever uses it sees it.
+
+use std::io;
+use std::rc::Rc;
+
+use super::inner::{Flow, Inner};
+use super::link::Link;
+use crate::h2::Code;
+use crate::h2::frame::HEAD;
+use crate::reactor::{Came, Carried};
+use crate::tls::RECORD;
+
+/// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
+const PIECE: usize = RECORD - HEAD;
+
+/// It is released when this is dropped.
+pub(super) struct Stream {
+    pub(super) link: Rc<Link>,
+    pub(super) id: u32,
+}
+
+fn broken() -> io::Error {
+    io::ErrorKind::ConnectionReset.into()
+}
+
+impl Stream {
+    /// Does something, and has the connection's task send what it is to send by that.
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        let (done, sends) = {
+            let mut inner = self.link.inner.borrow_mut();
+            let done = act(&mut inner);
+            (done, !inner.streams.connection.output().is_empty())
+        };
+        if sends {
+            self.link.wake();
+        }
+        done
+    }
+}
+
+impl Carried for Stream {
+    fn take(&self, take: &mut dyn FnMut(&[u8]) -> usize) -> io::Result<Came> {
+        self.with(|inner| {
+            let streams = &mut inner.streams;
+            let flow = streams.flows.get_mut(&self.id).ok_or_else(broken)?;
+            if flow.came.is_empty() {
+                return match (flow.broken, flow.ended) {
+                    (true, _) => Err(broken()),
+                    (false, true) => Ok(Came::End),
+                    (false, false) => Ok(Came::Nothing),
+                };
+            }
+            let used = take(flow.came.data());
+            flow.came.consume(used);
+            if flow.came.is_empty() {
+                self.link.give_back(std::mem::take(&mut flow.came));
+            }
+            if used > 0 {
+                streams.connection.consumed(self.id, u32::try_from(used).unwrap_or(u32::MAX));
+            }
+            Ok(Came::Bytes)
+        })
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        self.with(|inner| {
+            let streams = &mut inner.streams;
+            let flow = streams.flows.get_mut(&self.id).filter(|flow| !flow.broken && !flow.finished);
+            let flow = flow.ok_or_else(broken)?;
+            let mut sent = 0;
+            while let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+                let piece = rest.get(..rest.len().min(PIECE)).unwrap_or_default();
+                match streams.connection.data(self.id, piece, false).map_err(|_| broken())? {
+                    0 => break,
+                    count => sent += count,
+                }
+            }
+            flow.blocked = sent < bytes.len();
+            Ok((sent > 0 || bytes.is_empty()).then_some(sent))
+        })
+    }
+
+    fn finish(&self) {
+        self.with(|inner| {
+            let streams = &mut inner.streams;
+            if let Some(flow) = streams.flows.get_mut(&self.id).filter(|flow| !flow.broken && !flow.finished)
+            {
+                flow.finished = true;
+                // Where it has ended already there is nobody to tell.
+                let _gone = streams.connection.data(self.id, b"", true);
+            }
+        });
+    }
+
+    fn reset(&self) {
+        self.with(|inner| {
+            if let Some(flow) = inner.streams.flows.get_mut(&self.id) {
+                flow.broken = true;
+            }
+            inner.streams.connection.reset(self.id, Code::CONNECT_ERROR);
+        });
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let now = self.link.now();
+        self.with(|inner| {
+            let streams = &mut inner.streams;
+            // What the peer has ended is ended, not broken off.
+            if let Some(Flow { ended: true, broken: false, finished: false, .. }) =
+                streams.flows.remove(&self.id)
+            {
+                let _gone = streams.connection.data(self.id, b"", true);
+            }
+            streams.connection.release(self.id);
+            streams.quiet = now;
+        });
+        // It may be the last one that the connection was there for.
+        self.link.wake();
+    }
+}

@@ -1,0 +1,198 @@
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::identity::{Certificates, Identity};
+use crate::reactor::{Reactor, Socket};
+
+#[path = "../../tests/hbone/authority.rs"]
+mod authority;
+use authority::{Authority, identity};
+
+/// What does not happen within this time does not happen.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn to(port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 0, 1], port))
+}
+
+fn certificates() -> Arc<Certificates> {
+    let authority = Authority::new("root");
+    let certificates = Certificates::new("cluster.local");
+    certificates.set_roots(&[authority.root.clone()]).unwrap();
+    authority.prove(&certificates, &[&identity("web"), &identity("client"), &identity("other")]);
+    certificates
+}
+
+/// Gives back what comes, until it ends.
+async fn echo(stream: Socket) {
+    let mut buffer = crate::reactor::Buffer::default();
+    while let Ok(1..) = stream.read(&mut buffer).await {
+        if stream.write(buffer.data()).await.is_err() {
+            return;
+        }
+        buffer.consume(buffer.data().len());
+    }
+    stream.finish();
+    // Until the other side has ended as well, or this is what breaks it off.
+    stream.ended().await;
+}
+
+/// A client's side whose server should be this identity, and one that is; 80 is served there, 81 is refused, 82 is not there.
+fn connected(reactor: &Reactor, wanted: &Identity) -> Rc<Link> {
+    let (certificates, now) = (certificates(), SystemTime::now());
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    for end in [&ours, &theirs] {
+        end.set_nonblocking(true).unwrap();
+    }
+    let held = certificates.held(identity("client").as_str(), now).unwrap();
+    let client = Link::client(reactor, &held, (to(PORT), wanted.as_str().into()), PATIENCE).unwrap();
+    client.inner.borrow_mut().socket = Some(reactor.socket(ours.into()).unwrap());
+    reactor.spawn(client.clone().serve(|_, _| {}));
+    let held = certificates.held(identity("web").as_str(), now).unwrap();
+    let socket = reactor.socket(theirs.into()).unwrap();
+    let server = Link::server(reactor, &held, socket, PATIENCE).unwrap();
+    let spawning = reactor.clone();
+    reactor.spawn(server.serve(move |link, asked| {
+        assert_eq!(asked.peer.identity, identity("client"));
+        let stream = link.stream(&asked).unwrap();
+        match asked.authority.as_str() {
+            "10.0.0.1:80" => {
+                link.answer(asked.stream, 200);
+                spawning.spawn(echo(stream));
+            }
+            "10.0.0.1:81" => link.answer(asked.stream, 403),
+            _ => link.answer(asked.stream, 503),
+        }
+    }));
+    client
+}
+
+/// Runs this as the only thing that is waited for.
+fn run<T: 'static>(reactor: &Reactor, work: impl Future<Output = T> + 'static) -> T {
+    let bounded = {
+        let reactor = reactor.clone();
+        async move { reactor.before(Some(reactor.now() + PATIENCE), work).await.unwrap() }
+    };
+    let done = reactor.run(bounded).unwrap();
+    reactor.abandon();
+    done
+}
+
+async fn open(link: &Rc<Link>, port: u16) -> io::Result<Socket> {
+    link.open(to(port)).await.map_err(|none| match none {
+        NoStream::Leaving => io::ErrorKind::NotConnected.into(),
+        NoStream::Failed(e) => e,
+    })
+}
+
+/// Sends bytes, and then the end, and reads what comes back.
+async fn exchange(stream: Rc<Socket>, reactor: &Reactor, bytes: Vec<u8>) -> Vec<u8> {
+    let sending = stream.clone();
+    reactor.spawn(async move {
+        sending.write(&bytes).await.unwrap();
+        sending.finish();
+    });
+    let (mut all, mut buffer) = (Vec::new(), crate::reactor::Buffer::default());
+    // Both tasks wait for the one stream, which tells the one that waited last: this one looks now and then.
+    loop {
+        let limit = reactor.now() + Duration::from_millis(1);
+        match reactor.before(Some(limit), stream.read(&mut buffer)).await {
+            Err(_) => reactor.wake_all(),
+            Ok(read) => {
+                if read.unwrap() == 0 {
+                    return all;
+                }
+                all.extend_from_slice(buffer.data());
+                buffer.consume(buffer.data().len());
+            }
+        }
+    }
+}
+
+#[test]
+fn streams_carry_bytes_both_ways() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        // More than a window lets go at once, and nothing at all.
+        for size in [1, 70_000, 2 << 20, 0] {
+            let bytes: Vec<u8> = (0..size).map(|n: u32| (n % 251) as u8).collect();
+            let stream = Rc::new(open(&link, 80).await.unwrap());
+            let back = exchange(stream, &inside, bytes.clone()).await;
+            assert!(back == bytes, "{} of {size}", back.len());
+        }
+        // All of that over one connection, on which nothing is left.
+        assert_eq!(link.inner.borrow().streams.flows.len(), 0);
+    });
+}
+
+#[test]
+fn who_should_be_there_must_be_there() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("other"));
+    run(&reactor, async move {
+        let error = open(&link, 80).await.unwrap_err();
+        assert!(
+            error.to_string().contains("answers where spiffe://cluster.local/ns/shop/sa/other should be"),
+            "{error}"
+        );
+        assert!(link.is_over() && !link.has_room(SystemTime::now()));
+        assert!(open(&link, 80).await.is_err());
+    });
+}
+
+#[test]
+fn what_the_peer_answers_is_told() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    run(&reactor, async move {
+        let denied = open(&link, 81).await.unwrap_err();
+        assert!(denied.get_ref().is_some_and(|e| e.is::<Denied>()), "{denied}");
+        let none = open(&link, 82).await.unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::ConnectionRefused);
+        // Neither is the connection's end.
+        assert!(!link.is_over() && open(&link, 80).await.is_ok());
+    });
+}
+
+#[test]
+fn one_that_is_retired_ends_with_its_last_stream() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        let stream = Rc::new(open(&link, 80).await.unwrap());
+        link.retire();
+        assert!(!link.has_room(SystemTime::now()));
+        assert!(matches!(link.open(to(80)).await, Err(NoStream::Leaving)));
+        assert_eq!(exchange(stream, &inside, b"still here".to_vec()).await, b"still here");
+        while !link.is_over() {
+            inside.yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_stream_that_is_broken_off_is_so_at_the_other_end() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        let stream = open(&link, 80).await.unwrap();
+        stream.write(b"some").await.unwrap();
+        stream.reset();
+        let next = Rc::new(open(&link, 80).await.unwrap());
+        assert_eq!(exchange(next, &inside, b"more".to_vec()).await, b"more");
+        // The task that gave back what came has ended: those that are left are the two sides' and this one.
+        while inside.tasks() > 3 {
+            inside.yield_now().await;
+        }
+        assert!(!link.is_over());
+    });
+}
