@@ -1,6 +1,7 @@
 //! What sockets can be asked for, beyond the standard library.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -20,6 +21,34 @@ pub fn bind_ahead(socket: &impl AsFd) -> io::Result<()> {
             socket.as_fd().as_raw_fd(),
             libc::IPPROTO_IP,
             libc::IP_FREEBIND,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a socket of TCP or UDP that is not bound yet be bound to an address of somebody else, and receive what comes for that
+/// (`IP_TRANSPARENT`, ip(7), and its like for IPv6).
+///
+/// # Errors
+/// The kernel's: the caller may not (CAP_NET_ADMIN).
+pub fn be_transparent(socket: &impl AsFd) -> io::Result<()> {
+    // linux/in6.h
+    const IPV6_TRANSPARENT: libc::c_int = 75;
+    let on: libc::c_int = 1;
+    let domain = rustix::net::sockopt::socket_domain(socket)?;
+    let (level, name) = if domain == AddressFamily::INET6 {
+        (libc::IPPROTO_IPV6, IPV6_TRANSPARENT)
+    } else {
+        (libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+    };
+    // SAFETY: the option's value is an int, which lives across the call, and its size is told.
+    let done = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
             (&raw const on).cast(),
             size_of_val(&on) as libc::socklen_t,
         )
@@ -57,6 +86,18 @@ pub fn tcp_in(netns: impl AsFd, home: impl AsFd, ipv4: bool, mark: u32) -> Resul
         socket_with(family, SocketType::STREAM, flags, None).act("open", || "a socket of TCP")
     })?;
     set_mark(&socket, mark).act("mark", || "a socket of TCP")?;
+    Ok(socket)
+}
+
+/// [`tcp_in`], from an address of somebody else, at a port that the kernel chooses.
+///
+/// # Errors
+/// As [`tcp_in`]; or no port of that address is left.
+pub fn tcp_from(netns: impl AsFd, home: impl AsFd, from: IpAddr, mark: u32) -> Result<OwnedFd> {
+    let say = || format!("a socket of TCP to {from}");
+    let socket = tcp_in(netns, home, from.is_ipv4(), mark)?;
+    be_transparent(&socket).act("let be bound", say)?;
+    rustix::net::bind(&socket, &SocketAddr::new(from, 0)).act("bind", say)?;
     Ok(socket)
 }
 

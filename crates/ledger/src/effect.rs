@@ -34,6 +34,9 @@ pub enum Effect {
     /// A whole nftables table of ours in another network namespace, whose file is at `netns` and has this inode; the inverse
     /// deletes it there, if the path still leads to that namespace.
     NetnsTable { netns: PathBuf, inode: u64, family: String, table: String },
+    /// A rule and a route of each family in another network namespace, as [`NetnsTable`](Self::NetnsTable) names one, by which what carries this mark
+    /// comes back to it ([`kernel::netlink::Returning`]); the inverse deletes them there.
+    NetnsReturn { netns: PathBuf, inode: u64, mark: u32, table: u32 },
     /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`, under the `lock`
     /// beside it that host-local has.
     Lease { path: PathBuf, holder: String },

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::namespace::in_netns;
-use kernel::netlink::{Protocol, Socket};
+use kernel::netlink::{Protocol, Returning, Socket};
 use kernel::nft::{
     Base, Chain, Expression, Family, Header, Hook, Meta, Register, TYPE_LOCAL, Transaction, Verdict,
 };
@@ -26,6 +26,12 @@ use crate::hbone;
 pub const FAMILY: Family = Family::Inet;
 /// What connections of the proxy's own are marked with, all bits of it: nobody leads them to the proxy. Only the pod's own namespace sees it.
 pub const MARK: u32 = 0x5e87_a117;
+/// What connections to the pod's own programs are marked with. They come from the addresses of those for whom they are made, and so that answers
+/// to those come back, what carries this mark is for the pod itself ([`RETURNING`]).
+pub const RETURN_MARK: u32 = 0x5e87_a118;
+/// What is needed in the pod's namespace for [`RETURN_MARK`]. It does not go with who has made it: whoever captures a pod's inbound side records it
+/// first, and takes it away when nothing of the pod is open any more.
+pub const RETURNING: Returning = Returning { mark: RETURN_MARK, table: RETURN_MARK };
 /// Where listeners are, if nobody else is there; else the kernel chooses.
 const PORT: u16 = 15001;
 /// Where plain text that comes to the pod is led.
@@ -34,6 +40,9 @@ const PLAIN_PORT: u16 = 15006;
 const BACKLOG: i32 = 4096;
 
 const OUTPUT: &str = "output";
+const UNTRACKED: &str = "untracked";
+/// Before connections are tracked.
+const RAW: i32 = -300;
 const PREROUTING: &str = "prerouting";
 /// The name of the loopback, as rules compare it: with zeroes behind.
 const LOOPBACK: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
@@ -115,6 +124,7 @@ impl Capture {
                     six.as_ref().map(|_| open(Ipv6Addr::UNSPECIFIED.into())).transpose()?,
                 ];
                 add_inbound(&mut change, &names.rules, node, ports);
+                RETURNING.add()?;
             }
             let mut nft = Socket::open(Protocol::Netfilter)?;
             change.commit(&mut nft)?;
@@ -172,10 +182,27 @@ fn chain(name: &str, priority: i32) -> Chain<'_> {
     Chain { name, base: Some(Base { kind: "nat", hook: Hook::Output, priority, accept: true }) }
 }
 
+/// What is sent to the pod's own programs is not tracked: it would be what somebody else has sent, if that one has the same port by chance.
+fn add_untracked(change: &mut Transaction, table: &str) {
+    let base = Base { kind: "filter", hook: Hook::Output, priority: RAW, accept: true };
+    change.add_chain(FAMILY, table, &Chain { name: UNTRACKED, base: Some(base) });
+    let mark = Expression::Meta { key: Meta::Mark, to: LOADED };
+    let link = Expression::Meta { key: Meta::OutputName, to: LOADED };
+    let rule = [
+        mark,
+        compare(true, RETURN_MARK.to_ne_bytes().to_vec()),
+        link,
+        compare(true, LOOPBACK.to_vec()),
+        Expression::NoTrack,
+    ];
+    change.add_rule(FAMILY, table, UNTRACKED, &rule, Some("to the pod's own programs"));
+}
+
 /// Rules for what comes to the pod: `ports` are those of the listeners of plain text and of HBONE, of IPv4 and IPv6.
 fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [Option<(u16, u16)>; 2]) {
     let base = Base { kind: "nat", hook: Hook::Prerouting, priority: DSTNAT, accept: true };
     change.add_chain(FAMILY, table, &Chain { name: PREROUTING, base: Some(base) });
+    add_untracked(change, table);
     let mut add = |rule: Vec<Expression<'_>>, words: &str| {
         change.add_rule(FAMILY, table, PREROUTING, &rule, Some(words));
     };

@@ -22,7 +22,7 @@ use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
 
 use smi::contract::Name;
 
-use crate::capture::{Listeners, MARK};
+use crate::capture::{Listeners, MARK, RETURN_MARK};
 use crate::identity::Certificates;
 use crate::proxy::{Network, Origin, Proxy, Settings, Tables};
 use crate::reactor::{Reactor, Socket, race};
@@ -276,6 +276,10 @@ impl Origin for PodNetwork {
 
     fn socket(&self, ipv4: bool) -> io::Result<OwnedFd> {
         kernel::socket::tcp_in(&self.netns, &*self.home, ipv4, MARK).map_err(|e| e.source)
+    }
+
+    fn socket_from(&self, from: IpAddr, _to: SocketAddr) -> io::Result<OwnedFd> {
+        kernel::socket::tcp_from(&self.netns, &*self.home, from, RETURN_MARK).map_err(|e| e.source)
     }
 }
 

@@ -125,12 +125,14 @@ pub(crate) const RTPROT_UNSPEC: u8 = 0;
 pub(crate) const RTPROT_BOOT: u8 = 3;
 pub(crate) const RTPROT_RA: u8 = 9;
 pub(crate) const RTN_UNICAST: u8 = 1;
+pub(crate) const RTN_LOCAL: u8 = 2;
 pub(crate) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(crate) const RT_SCOPE_LINK: u8 = 253;
 pub(crate) const RT_SCOPE_HOST: u8 = 254;
 
 pub(crate) const FRA_SRC: u16 = 2;
 pub(crate) const FRA_PRIORITY: u16 = 6;
+pub(crate) const FRA_FWMARK: u16 = 10;
 pub(crate) const FRA_TABLE: u16 = 15;
 pub(crate) const FR_ACT_TO_TBL: u8 = 1;
 

@@ -23,6 +23,7 @@ impl Effect {
             | Self::File { path }
             | Self::Tree { path }
             | Self::NetnsTable { netns: path, .. }
+            | Self::NetnsReturn { netns: path, .. }
             | Self::Lease { path, .. } => absolute(path),
             Self::Cgroup { path } => below_root(path),
             Self::Link { name } if name.is_empty() || name.len() > 15 => {
@@ -71,6 +72,9 @@ impl Effect {
             Self::NetnsTable { netns, inode, family, table } => {
                 kernel::nft::delete_table_in(netns, *inode, family, table)
             }
+            Self::NetnsReturn { netns, inode, mark, table } => {
+                kernel::netlink::Returning { mark: *mark, table: *table }.delete_in(netns, *inode)
+            }
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
@@ -97,6 +101,7 @@ impl Effect {
             | Self::NftElement { .. }
             | Self::NftTable { .. }
             | Self::NetnsTable { .. }
+            | Self::NetnsReturn { .. }
             | Self::LoopDevice { .. }
             | Self::Process { .. }
             | Self::Uses { .. } => Ok(()),

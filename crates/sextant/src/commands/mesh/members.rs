@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use kernel::netlink::{Protocol, Socket, addresses};
 use ledger::{Effect, Owner, Record as _, RecordId};
-use mesh::capture::{Capture, FAMILY, Names};
+use mesh::capture::{Capture, FAMILY, Names, RETURNING};
+use mesh::identity::{Certificates, Identity};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Tables};
 use smi::contract::Name;
@@ -21,7 +25,10 @@ pub(super) struct Members {
     owner: Owner,
     names: Names,
     sandboxes: Sandboxes,
-    wanted: BTreeSet<Name>,
+    /// What members prove who they are with. Without it they are known to nobody, and what comes to them is nobody's business.
+    certificates: Option<Arc<Certificates>>,
+    /// Members among this node's pods, and who they are.
+    wanted: BTreeMap<Name, String>,
     captured: BTreeMap<Name, Captured>,
     /// Pods that are captured no more, until their last connection has ended.
     leaving: BTreeMap<Network, Kept>,
@@ -46,10 +53,20 @@ struct Captured {
 struct Kept {
     inode: u64,
     record: RecordId,
+    /// Of what brings answers back to who connects for others, where that is needed.
+    returning: Option<RecordId>,
 }
 
 impl Members {
-    pub(super) fn new(serving: Node, owner: Owner, names: Names, sandboxes: Sandboxes) -> Result<Self> {
+    pub(super) fn new(
+        serving: Node,
+        owner: Owner,
+        (names, sandboxes): (Names, Sandboxes),
+        certificates: Option<Arc<Certificates>>,
+    ) -> Result<Self> {
+        if let Some(certificates) = &certificates {
+            serving.identify(certificates.clone()).context(|| "tell who serves pods of a change".into())?;
+        }
         let path = "/proc/thread-self/ns/net";
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
         Ok(Self {
@@ -57,7 +74,8 @@ impl Members {
             owner,
             names,
             sandboxes,
-            wanted: BTreeSet::new(),
+            certificates,
+            wanted: BTreeMap::new(),
             captured: BTreeMap::new(),
             leaving: BTreeMap::new(),
             last: 0,
@@ -75,7 +93,7 @@ impl Members {
                 if workload.mode == Mode::Outside {
                     self.wanted.remove(name);
                 } else {
-                    self.wanted.insert(name.clone());
+                    self.wanted.insert(name.clone(), workload.identity.clone());
                 }
             }
         }
@@ -84,6 +102,11 @@ impl Members {
                 some = true;
                 self.wanted.remove(name);
             }
+        }
+        if some && let Some(certificates) = &self.certificates {
+            let identities: BTreeSet<Identity> =
+                self.wanted.values().filter_map(|identity| Identity::parse(identity).ok()).collect();
+            certificates.want(identities);
         }
         some
     }
@@ -98,7 +121,7 @@ impl Members {
     /// # Errors
     /// Nobody serves pods any more.
     pub(super) async fn settle(&mut self) -> Result<bool> {
-        self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains(name)));
+        self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains_key(name)));
         if self.wanted.is_empty() && self.captured.is_empty() {
             return Ok(true);
         }
@@ -112,20 +135,25 @@ impl Members {
         };
         self.troubles.remove(&None);
         let gone = |(name, captured): &(&Name, &Captured)| {
-            !self.wanted.contains(*name) || there.get(*name) != Some(&captured.sandbox)
+            !self.wanted.contains_key(*name) || there.get(*name) != Some(&captured.sandbox)
         };
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             self.leave(&name)?;
         }
         let missing: Vec<Name> =
-            self.wanted.iter().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
+            self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
         let mut have_all = true;
         for name in missing {
             let Some(sandbox) = there.get(&name) else {
                 have_all = false;
                 continue;
             };
+            // Nobody is led here before it can be told who it is: it would reach no other member.
+            if !self.is_proved(&name) {
+                have_all = false;
+                continue;
+            }
             match self.enter(&name, sandbox).await {
                 Ok(()) => {
                     self.troubles.remove(&Some(name.clone()));
@@ -149,6 +177,13 @@ impl Members {
         }
     }
 
+    /// Whether there is what proves who a member is, where that is asked for.
+    fn is_proved(&self, name: &Name) -> bool {
+        let Some(certificates) = &self.certificates else { return true };
+        let identity = self.wanted.get(name).and_then(|identity| Identity::parse(identity).ok());
+        identity.is_some_and(|identity| certificates.has(&identity, SystemTime::now()))
+    }
+
     async fn enter(&mut self, name: &Name, sandbox: &str) -> Result<()> {
         let netns = self.sandboxes.netns(sandbox).await?;
         let say = || format!("open its network namespace {}", netns.display());
@@ -158,15 +193,26 @@ impl Members {
             return Err(Failure::new("it has the node's network, which is everybody's"));
         }
         let (family, table) = (FAMILY.to_string(), self.names.kept.clone());
-        let record = self.owner.record(Effect::NetnsTable { netns, inode, family, table })?;
-        let kept = Kept { inode, record };
-        let begun =
-            Capture::begin(&file, &self.names, None).map_err(Failure::from).and_then(|(capture, listeners)| {
+        let node = match &self.certificates {
+            Some(_) => Some(own_addresses()?),
+            None => None,
+        };
+        let table = Effect::NetnsTable { netns: netns.clone(), inode, family, table };
+        let record = self.owner.record(table)?;
+        let mut kept = Kept { inode, record, returning: None };
+        if node.is_some() {
+            let returning =
+                Effect::NetnsReturn { netns, inode, mark: RETURNING.mark, table: RETURNING.table };
+            kept.returning = Some(self.owner.record(returning)?);
+        }
+        let begun = Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from).and_then(
+            |(capture, listeners)| {
                 let network = Network(self.last + 1);
                 let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
                 self.serving.enter(pod).context(|| "serve it".into())?;
                 Ok((network, capture))
-            });
+            },
+        );
         match begun {
             Ok((network, capture)) => {
                 self.last += 1;
@@ -203,12 +249,12 @@ impl Members {
     fn forget(&mut self, kept: Kept) {
         let mut others =
             self.captured.values().map(|captured| captured.kept).chain(self.leaving.values().copied());
-        let done = match others.any(|other| other.inode == kept.inode) {
-            true => self.owner.strike(kept.record),
-            false => self.owner.undo(kept.record),
-        };
-        if let Err(error) = done {
-            eprintln!("sextant mesh: warning: {error}");
+        let is_needed = others.any(|other| other.inode == kept.inode);
+        for record in [Some(kept.record), kept.returning].into_iter().flatten() {
+            let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
+            if let Err(error) = done {
+                eprintln!("sextant mesh: warning: {error}");
+            }
         }
     }
 
@@ -235,4 +281,14 @@ impl Members {
             eprintln!("sextant mesh: warning: {error}");
         }
     }
+}
+
+/// The node's own addresses, which probes of its pods come from.
+fn own_addresses() -> Result<Vec<IpAddr>> {
+    let all = addresses(&mut Socket::open(Protocol::Route)?, None)?;
+    let mut own: Vec<IpAddr> = all.iter().map(|address| address.net.address()).collect();
+    own.retain(|address| !address.is_loopback());
+    own.sort_unstable();
+    own.dedup();
+    Ok(own)
 }

@@ -77,8 +77,9 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
         let _gone = tell_over.send(network);
     })
     .context(|| "start a thread that serves pods".into())?;
-    let (names, sandboxes) = (Names::of(&instance.name), Sandboxes::new(socket));
-    let mut members = Members::new(serving, owner, names, sandboxes)?;
+    let whom = (Names::of(&instance.name), Sandboxes::new(socket));
+    // Nobody issues certificates yet.
+    let mut members = Members::new(serving, owner, whom, None)?;
     let resting = tokio::spawn(process::rest());
     let (tell, outcomes) = unbounded_channel();
     let following = follow(&client, compile::Settings::default(), Some(node.as_str()), move |outcome| {
