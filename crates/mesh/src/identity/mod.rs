@@ -25,7 +25,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use verify::Verifier;
-pub(crate) use verify::{Proved, proved};
+pub(crate) use verify::proved;
 
 /// The protocol within TLS (RFC 9113, 3.1).
 pub(crate) const ALPN: &[u8] = b"h2";

@@ -120,7 +120,7 @@ async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Op
     None
 }
 
-pub(super) async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
+async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
     proxy.count(|counts| counts.unread += 1);
     if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
         client.reset();
