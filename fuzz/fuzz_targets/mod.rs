@@ -74,6 +74,7 @@ targets! {
     mesh_body,
     mesh_h2_frames,
     mesh_hpack,
+    mesh_identity,
     mesh_request,
     mesh_response,
     metal_config,
