@@ -226,6 +226,7 @@ impl Serving {
     fn leave(&mut self, network: Network) {
         if let Some(captured) = self.pods.remove(&network) {
             captured.left.set(true);
+            self.proxy.part(network);
             // Those that accept see it.
             self.reactor.wake_all();
         }

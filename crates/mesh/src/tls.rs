@@ -82,7 +82,10 @@ impl Tls {
     /// Those of TLS.
     pub(crate) fn client(config: Arc<ClientConfig>, server: IpAddr) -> Result<Self, Error> {
         let client = UnbufferedClientConnection::new(config, ServerName::IpAddress(server.into()))?;
-        Ok(Self::new(Side::Client(Box::new(client))))
+        let mut tls = Self::new(Side::Client(Box::new(client)));
+        // It speaks first.
+        tls.receive(&mut [], &mut |_| {})?;
+        Ok(tls)
     }
 
     /// The side that answers.

@@ -150,7 +150,7 @@ impl Inner {
         let until = match self.stage {
             Stage::Over(_) => return Poll::Ready(()),
             Stage::Reaching => self.limit,
-            Stage::Open(_) if !self.streams.flows.is_empty() => return Poll::Pending,
+            Stage::Open(_) if !self.streams.flows.is_empty() || self.has_output() => return Poll::Pending,
             Stage::Open(_) if self.streams.connection.is_leaving() => now,
             // Whoever opens streams ends it first: one that is opened as the other ends it would be lost.
             Stage::Open(_) if matches!(self.expect, Expect::Member) => self.streams.quiet + 2 * IDLE,
@@ -172,6 +172,11 @@ impl Inner {
         Poll::Ready(())
     }
 
+    /// Whether something is still to be sent.
+    fn has_output(&self) -> bool {
+        !self.tls.output().is_empty() || !self.streams.connection.output().is_empty()
+    }
+
     /// Reads what came; whether there was something.
     fn hear(&mut self, now: Instant) -> Result<bool, Ended> {
         // Whoever does not take what was asked for is not heard until it does.
@@ -186,6 +191,10 @@ impl Inner {
             }
             Poll::Ready(Err(e)) => return Err(Ended::new(e.kind(), e.to_string())),
             Poll::Ready(Ok(_)) => {}
+        }
+        if self.came.is_full() {
+            // More has come, and is read in larger pieces.
+            self.came.widen(AT_ONCE);
         }
         let Self { tls, streams, came, .. } = self;
         let taken = tls.receive(came.data_mut(), &mut |record| streams.record(now, record));

@@ -314,7 +314,7 @@ impl Proxy {
         let _undelayed = rustix::net::sockopt::set_tcp_nodelay(connection, true);
         let _unwatched = keep_alive(connection);
         // Who is gone already has no address any more.
-        let from = SocketAddr::try_from(getpeername(connection).ok()?).ok()?;
+        let from = SocketAddr::try_from(getpeername(connection).ok()??).ok()?;
         Some((from, pod.destination(connection.as_fd())))
     }
 
@@ -331,7 +331,7 @@ impl Proxy {
         let Some(held) = held else { return client.reset() };
         let Ok(link) = Link::server(&self.reactor, &held, client, self.settings.connect) else { return };
         let (proxy, pod) = (self.clone(), pod.clone());
-        self.servers.borrow_mut().push(Rc::downgrade(&link));
+        self.servers.borrow_mut().push((pod.network(), Rc::downgrade(&link)));
         self.reactor.spawn(link.serve(move |link, asked| proxy.connect(link, asked, from, &pod)));
     }
 

@@ -207,7 +207,7 @@ pub struct Proxy {
     certificates: RefCell<Option<Arc<Certificates>>>,
     links: Links,
     /// Connections of HBONE that came.
-    servers: RefCell<Vec<Weak<Link>>>,
+    servers: RefCell<Vec<(Network, Weak<Link>)>>,
     /// Tasks that look at policies when they change.
     watched: RefCell<BTreeSet<u32>>,
     /// The number of the next visitor's network.
@@ -254,7 +254,7 @@ impl Proxy {
                 let Some(proxy) = swept.upgrade() else { return };
                 proxy.pool.sweep(reactor.now());
                 proxy.links.sweep();
-                proxy.servers.borrow_mut().retain(|link| link.strong_count() > 0);
+                proxy.servers.borrow_mut().retain(|(_, link)| link.strong_count() > 0);
             }
         });
         proxy
@@ -374,8 +374,19 @@ impl Proxy {
     pub fn drain(&self) {
         self.draining.set(true);
         // Their streams end as connections do.
-        self.servers.borrow().iter().filter_map(Weak::upgrade).for_each(|link| link.leave());
+        self.leave_servers(|_| true);
         self.reactor.wake_all();
+    }
+
+    /// Nobody comes to a network any more: who has a connection of HBONE to it opens no more streams.
+    pub(crate) fn part(&self, network: Network) {
+        self.leave_servers(|of| of == network);
+    }
+
+    fn leave_servers(&self, which: impl Fn(Network) -> bool) {
+        let servers = self.servers.borrow();
+        let leaving = servers.iter().filter(|(of, _)| which(*of)).filter_map(|(_, link)| link.upgrade());
+        leaving.for_each(|link| link.leave());
     }
 
     /// What was done since the start.

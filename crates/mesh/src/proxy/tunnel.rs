@@ -16,6 +16,8 @@ use crate::reactor::{Elapsed, Reactor, Socket};
 const SPARE: usize = 64;
 /// As much as a pipe holds.
 const PIPE: usize = 64 << 10;
+/// As much is read at first where something has to be copied; four times as much whenever that was not enough, up to what a pipe holds.
+const FIRST: usize = 4 << 10;
 /// After so many moves without a wait the others have their turn.
 const TURNS: usize = 32;
 
@@ -67,6 +69,8 @@ struct Flow<'a> {
     pipes: &'a Pipes,
     pipe: Option<Pipe>,
     piece: Vec<u8>,
+    /// All of it was filled, and it may become larger.
+    filled: bool,
     /// Where in the piece that is which was not passed on.
     start: usize,
     within: usize,
@@ -76,7 +80,18 @@ struct Flow<'a> {
 
 impl<'a> Flow<'a> {
     fn new(from: &'a Socket, to: &'a Socket, pipes: &'a Pipes, left: u64) -> Self {
-        Self { from, to, pipes, pipe: None, piece: Vec::new(), start: 0, within: 0, ended: false, left }
+        Self {
+            from,
+            to,
+            pipes,
+            pipe: None,
+            piece: Vec::new(),
+            filled: false,
+            start: 0,
+            within: 0,
+            ended: false,
+            left,
+        }
     }
 
     /// `Ready` when all of it has been moved, or there has been enough for one turn (false).
@@ -148,8 +163,11 @@ impl<'a> Flow<'a> {
                 return Poll::Ready(Ok(true));
             }
             if !self.from.is_readable() {
-                self.piece = Vec::new();
+                (self.piece, self.filled) = (Vec::new(), false);
                 return self.wait();
+            }
+            if std::mem::take(&mut self.filled) {
+                self.piece.resize(4 * self.piece.len(), 0);
             }
             let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
             if !self.from.splices() && self.to.splices() {
@@ -159,13 +177,16 @@ impl<'a> Flow<'a> {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            if self.piece.len() < most {
-                self.piece.resize(most, 0);
+            // What comes in small pieces needs no more memory than for those.
+            if self.piece.is_empty() {
+                self.piece.resize(FIRST, 0);
             }
-            match self.from.poll_read_into(self.piece.get_mut(..most).unwrap_or_default()) {
+            let room = self.piece.len().min(most);
+            match self.from.poll_read_into(self.piece.get_mut(..room).unwrap_or_default()) {
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(count)) => {
                     (self.start, self.within) = (0, count);
+                    self.filled = count == self.piece.len() && count < PIPE;
                     self.left -= count as u64;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::From)),

@@ -47,6 +47,16 @@ impl Buffer {
         self.bytes.capacity() == 0
     }
 
+    /// Whether as much is there as there was room for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.len() == self.bytes.capacity()
+    }
+
+    /// Has room for so many bytes in all.
+    pub(crate) fn widen(&mut self, size: usize) {
+        self.bytes.reserve(size.saturating_sub(self.bytes.len()));
+    }
+
     /// So many bytes are used.
     pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.bytes.len());
