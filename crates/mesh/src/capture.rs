@@ -14,7 +14,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use kernel::namespace::in_netns;
 use kernel::netlink::{Protocol, Returning, Socket};
 use kernel::nft::{
-    Base, Chain, Expression, Family, Header, Hook, Meta, Register, TYPE_LOCAL, Transaction, Verdict,
+    Base, Chain, Conntrack, Expression, Family, Header, Hook, Meta, Register, STATE_ESTABLISHED_OR_RELATED,
+    STATUS_DNAT, TYPE_LOCAL, Transaction, Verdict,
 };
 use kernel::{Act as _, Error, Result};
 use rustix::io::Errno;
@@ -41,6 +42,7 @@ const BACKLOG: i32 = 4096;
 
 const OUTPUT: &str = "output";
 const UNTRACKED: &str = "untracked";
+const CLOSED: &str = "closed";
 /// Before connections are tracked.
 const RAW: i32 = -300;
 const PREROUTING: &str = "prerouting";
@@ -134,6 +136,34 @@ impl Capture {
     }
 }
 
+/// Closes a pod that is captured for as long as nobody serves it: what comes to it over TCP, and is led to nobody, is reset. It stays when the process
+/// ends, in the table that is kept. What comes from the node's own addresses, and what is open, goes on.
+///
+/// # Errors
+/// The kernel's.
+pub fn close(netns: impl AsFd + Sync, names: &Names, node: &[IpAddr]) -> Result<()> {
+    in_netns(netns, || {
+        let mut change = Transaction::new();
+        add_kept(&mut change, &names.kept);
+        add_closed(&mut change, &names.kept, node);
+        change.commit(&mut Socket::open(Protocol::Netfilter)?)
+    })
+}
+
+/// Takes back what [`close`] has done. Not there counts as done.
+///
+/// # Errors
+/// The kernel's.
+pub fn open(netns: impl AsFd + Sync, names: &Names) -> Result<()> {
+    in_netns(netns, || {
+        let mut change = Transaction::new();
+        add_kept(&mut change, &names.kept);
+        empty_closed(&mut change, &names.kept);
+        change.delete_chain(FAMILY, &names.kept, CLOSED);
+        change.commit(&mut Socket::open(Protocol::Netfilter)?)
+    })
+}
+
 /// A listener at an address of loopback and its port; none where the namespace has no such address.
 fn listen_at_loopback(address: IpAddr) -> Result<Option<(u16, OwnedFd)>> {
     let say = || format!("at {address} of a pod");
@@ -198,21 +228,41 @@ fn add_untracked(change: &mut Transaction, table: &str) {
     change.add_rule(FAMILY, table, UNTRACKED, &rule, Some("to the pod's own programs"));
 }
 
-/// Rules for what comes to the pod: `ports` are those of the listeners of plain text and of HBONE, of IPv4 and IPv6.
-fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [Option<(u16, u16)>; 2]) {
-    let base = Base { kind: "nat", hook: Hook::Prerouting, priority: DSTNAT, accept: true };
-    change.add_chain(FAMILY, table, &Chain { name: PREROUTING, base: Some(base) });
-    add_untracked(change, table);
+fn empty_closed(change: &mut Transaction, table: &str) {
+    let base = Base { kind: "filter", hook: Hook::Input, priority: 0, accept: true };
+    change.add_chain(FAMILY, table, &Chain { name: CLOSED, base: Some(base) });
+    change.flush_chain(FAMILY, table, CLOSED);
+}
+
+/// What is let in while nobody is there to be asked.
+fn add_closed(change: &mut Transaction, table: &str, node: &[IpAddr]) {
+    empty_closed(change, table);
     let mut add = |rule: Vec<Expression<'_>>, words: &str| {
-        change.add_rule(FAMILY, table, PREROUTING, &rule, Some(words));
+        change.add_rule(FAMILY, table, CLOSED, &rule, Some(words));
     };
+    add_spared(&mut add, node);
+    let (status, state) = (
+        Expression::Conntrack { key: Conntrack::Status, to: LOADED },
+        Expression::Conntrack { key: Conntrack::State, to: LOADED },
+    );
+    for (load, bits, words) in [
+        (status, STATUS_DNAT, "led to the mesh"),
+        (state, STATE_ESTABLISHED_OR_RELATED, "open, or an answer to the pod"),
+    ] {
+        let mask = Expression::Mask { register: LOADED, mask: bits.to_ne_bytes().to_vec() };
+        let is_set = compare(false, 0_u32.to_ne_bytes().to_vec());
+        add(vec![load, mask, is_set, Expression::Verdict(Verdict::Accept)], words);
+    }
+    add(vec![Expression::Reject { reset: true }], "nobody can be asked");
+}
+
+/// Rules that accept what is none of the mesh's business, or comes from the node.
+fn add_spared(add: &mut dyn FnMut(Vec<Expression<'_>>, &str), node: &[IpAddr]) {
     let accept = || Expression::Verdict(Verdict::Accept);
     let protocol = Expression::Meta { key: Meta::Protocol, to: LOADED };
     add(vec![protocol, compare(false, vec![TCP]), accept()], "no TCP");
     let link = Expression::Meta { key: Meta::InputName, to: LOADED };
     add(vec![link, compare(true, LOOPBACK.to_vec()), accept()], "from the pod itself");
-    let kind = Expression::AddressType { to: LOADED };
-    add(vec![kind, compare(false, TYPE_LOCAL.to_ne_bytes().to_vec()), accept()], "not to the pod");
     for address in node {
         let (number, offset, bytes) = match address {
             IpAddr::V4(address) => (NFPROTO_IPV4, 12, address.octets().to_vec()),
@@ -222,6 +272,20 @@ fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [O
         let source = Expression::Payload { header: Header::Network, offset, len, to: LOADED };
         add([family(number), vec![source, compare(true, bytes), accept()]].concat(), "from the node");
     }
+}
+
+/// Rules for what comes to the pod: `ports` are those of the listeners of plain text and of HBONE, of IPv4 and IPv6.
+fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [Option<(u16, u16)>; 2]) {
+    let base = Base { kind: "nat", hook: Hook::Prerouting, priority: DSTNAT, accept: true };
+    change.add_chain(FAMILY, table, &Chain { name: PREROUTING, base: Some(base) });
+    add_untracked(change, table);
+    let mut add = |rule: Vec<Expression<'_>>, words: &str| {
+        change.add_rule(FAMILY, table, PREROUTING, &rule, Some(words));
+    };
+    add_spared(&mut add, node);
+    let kind = Expression::AddressType { to: LOADED };
+    let other = compare(false, TYPE_LOCAL.to_ne_bytes().to_vec());
+    add(vec![kind, other, Expression::Verdict(Verdict::Accept)], "not to the pod");
     for (number, ports) in [NFPROTO_IPV4, NFPROTO_IPV6].into_iter().zip(ports) {
         let Some((plain, secured)) = ports else { continue };
         let redirect = |port: u16| {

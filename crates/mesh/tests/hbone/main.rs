@@ -307,3 +307,26 @@ fn a_member_that_nobody_serves_yet_is_asked_in_plain_text_and_then_never_again()
         }
     }
 }
+
+#[test]
+fn a_pod_that_is_closed_stays_so_while_nobody_serves_it() {
+    let mut site = Site::new();
+    let elsewhere = site.other.run(|| TcpListener::bind((OTHER, 9000)).unwrap());
+    mesh::capture::close(&site.web, &site::names(), &site::node_addresses()).unwrap();
+    // Again is no error, and who is served is not touched by it.
+    mesh::capture::close(&site.web, &site::names(), &site::node_addresses()).unwrap();
+    assert_eq!(asked(&site.other, at(WEB, WEB_PORT)).peer, OTHER);
+    assert_eq!(asked(&site.client, SERVICE).who, "web");
+    site.lose();
+    let refused = site.other.run(|| TcpStream::connect(at(WEB, WEB_PORT)));
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    // Probes, and what the pod itself begins, are no business of it.
+    assert_eq!(asked(&site.wire, at(WEB, WEB_PORT)).peer, site::NODE);
+    let mut own = site.web.run(|| connect(at(OTHER, 9000)));
+    elsewhere.accept().unwrap().0.write_all(b"hello").unwrap();
+    own.read_exact(&mut [0; 5]).unwrap();
+    for _ in 0..2 {
+        mesh::capture::open(&site.web, &site::names()).unwrap();
+        assert_eq!(asked(&site.other, at(WEB, WEB_PORT)).peer, OTHER);
+    }
+}

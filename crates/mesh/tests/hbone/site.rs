@@ -124,13 +124,17 @@ impl Site {
             "web" => &self.web,
             _ => &self.other,
         };
-        let own: [IpAddr; 1] = [NODE.parse().unwrap()];
-        let (capture, listeners) = Capture::begin(pod, &Names::of("test"), Some(&own)).unwrap();
+        let (capture, listeners) = Capture::begin(pod, &names(), Some(&node_addresses())).unwrap();
         let netns = pod.as_fd().try_clone_to_owned().unwrap();
         let network = Network(self.captured.len() as u64 + 1);
         let name = Name::new("shop", name);
         self.nodes[node].enter(Pod { network, name, netns, listeners }).unwrap();
         self.captured.push(capture);
+    }
+
+    /// The rules in all pods go, as when the nodes' processes are killed.
+    pub(crate) fn lose(&mut self) {
+        self.captured.clear();
     }
 
     /// Where `web` listens besides.
@@ -156,6 +160,14 @@ impl Site {
         });
         told
     }
+}
+
+pub(crate) fn names() -> Names {
+    Names::of("test")
+}
+
+pub(crate) fn node_addresses() -> [IpAddr; 1] {
+    [NODE.parse().unwrap()]
 }
 
 /// Whether a frame has these bytes.

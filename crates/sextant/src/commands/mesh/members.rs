@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use kernel::netlink::{Protocol, Socket, addresses};
 use ledger::{Effect, Owner, Record as _, RecordId};
-use mesh::capture::{Capture, FAMILY, Names, RETURNING};
+use mesh::capture::{self, Capture, FAMILY, Names, RETURNING};
 use mesh::identity::{Certificates, Identity};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Tables};
@@ -27,8 +27,10 @@ pub(super) struct Members {
     sandboxes: Sandboxes,
     /// What members prove who they are with. Without it they are known to nobody, and what comes to them is nobody's business.
     certificates: Option<Arc<Certificates>>,
-    /// Members among this node's pods, and who they are.
-    wanted: BTreeMap<Name, String>,
+    /// The node's name.
+    node: String,
+    /// Members among its pods.
+    wanted: BTreeMap<Name, Wanted>,
     captured: BTreeMap<Name, Captured>,
     /// Pods that are captured no more, until their last connection has ended.
     leaving: BTreeMap<Network, Kept>,
@@ -36,14 +38,26 @@ pub(super) struct Members {
     last: u64,
     /// The inode of the node's own network namespace.
     home: u64,
+    /// What a process before this one has left in pods that it may have closed: it goes when all members are captured anew.
+    old: Vec<(RecordId, u64)>,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
+}
+
+/// A member.
+struct Wanted {
+    identity: String,
+    /// Not everybody may come to it.
+    is_guarded: bool,
 }
 
 struct Captured {
     sandbox: String,
     network: Network,
     kept: Kept,
+    netns: File,
+    /// Whether it is closed for when nobody serves it, once that is known.
+    is_closed: Option<bool>,
     /// The rules, which go with it.
     capture: Capture,
 }
@@ -58,10 +72,11 @@ struct Kept {
 }
 
 impl Members {
+    /// Without `certificates`, what one before this has left is gone already.
     pub(super) fn new(
         serving: Node,
         owner: Owner,
-        (names, sandboxes): (Names, Sandboxes),
+        (names, sandboxes, node): (Names, Sandboxes, String),
         certificates: Option<Arc<Certificates>>,
     ) -> Result<Self> {
         if let Some(certificates) = &certificates {
@@ -69,12 +84,16 @@ impl Members {
         }
         let path = "/proc/thread-self/ns/net";
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
+        let old = owner.records().into_iter().filter_map(|(id, effect)| Some((id, namespace(&effect)?)));
+        let old = old.collect();
         Ok(Self {
             serving,
             owner,
             names,
             sandboxes,
             certificates,
+            node,
+            old,
             wanted: BTreeMap::new(),
             captured: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -89,24 +108,25 @@ impl Members {
         let mut some = false;
         for shared in &delta.set {
             if let (Key::Workload(name), Entry::Workload(workload)) = (&shared.key, &*shared.entry) {
-                some = true;
-                if workload.mode == Mode::Outside {
-                    self.wanted.remove(name);
+                let is_ours = workload.node.as_deref() == Some(&*self.node);
+                if is_ours && workload.mode != Mode::Outside {
+                    some = true;
+                    let is_guarded = workload.mode == Mode::Strict || !workload.policies.is_empty();
+                    let wanted = Wanted { identity: workload.identity.clone(), is_guarded };
+                    self.wanted.insert(name.clone(), wanted);
                 } else {
-                    self.wanted.insert(name.clone(), workload.identity.clone());
+                    some |= self.wanted.remove(name).is_some();
                 }
             }
         }
         for key in &delta.removed {
             if let Key::Workload(name) = key {
-                some = true;
-                self.wanted.remove(name);
+                some |= self.wanted.remove(name).is_some();
             }
         }
         if some && let Some(certificates) = &self.certificates {
-            let identities: BTreeSet<Identity> =
-                self.wanted.values().filter_map(|identity| Identity::parse(identity).ok()).collect();
-            certificates.want(identities);
+            let identities = self.wanted.values().filter_map(|wanted| Identity::parse(&wanted.identity).ok());
+            certificates.want(identities.collect::<BTreeSet<Identity>>());
         }
         some
     }
@@ -123,6 +143,7 @@ impl Members {
     pub(super) async fn settle(&mut self) -> Result<bool> {
         self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains_key(name)));
         if self.wanted.is_empty() && self.captured.is_empty() {
+            self.forget_old();
             return Ok(true);
         }
         let there = match self.sandboxes.ready().await {
@@ -143,7 +164,7 @@ impl Members {
         }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
-        let mut have_all = true;
+        let (mut have_all, mut is_served) = (true, true);
         for name in missing {
             let Some(sandbox) = there.get(&name) else {
                 have_all = false;
@@ -163,10 +184,50 @@ impl Members {
                 Err(failure) => {
                     let text = format!("pod {name} is not served: {failure}");
                     self.trouble(Some(name), text);
+                    is_served = false;
                 }
             }
         }
+        self.guard();
+        if have_all && is_served {
+            self.forget_old();
+        }
         Ok(have_all)
+    }
+
+    /// Sees that pods to which not everybody may come are closed for when nobody serves them, and others are not.
+    fn guard(&mut self) {
+        if self.certificates.is_none() {
+            return;
+        }
+        let mut troubles = Vec::new();
+        for (name, captured) in &mut self.captured {
+            let Some(wanted) = self.wanted.get(name) else { continue };
+            if captured.is_closed == Some(wanted.is_guarded) {
+                continue;
+            }
+            let done = match wanted.is_guarded {
+                true => own_addresses().and_then(|node| {
+                    capture::close(&captured.netns, &self.names, &node).map_err(Failure::from)
+                }),
+                false => capture::open(&captured.netns, &self.names).map_err(Failure::from),
+            };
+            match done {
+                Ok(()) => captured.is_closed = Some(wanted.is_guarded),
+                Err(failure) => troubles.push((name.clone(), failure)),
+            }
+        }
+        for (name, failure) in troubles {
+            let text = format!("pod {name} is not guarded while nobody serves it: {failure}");
+            self.trouble(Some(name), text);
+        }
+    }
+
+    /// Takes away what one before this has left and nobody needs.
+    fn forget_old(&mut self) {
+        for (record, inode) in std::mem::take(&mut self.old) {
+            self.forget(Kept { inode, record, returning: None });
+        }
     }
 
     /// Says what is wrong, once.
@@ -180,7 +241,7 @@ impl Members {
     /// Whether there is what proves who a member is, where that is asked for.
     fn is_proved(&self, name: &Name) -> bool {
         let Some(certificates) = &self.certificates else { return true };
-        let identity = self.wanted.get(name).and_then(|identity| Identity::parse(identity).ok());
+        let identity = self.wanted.get(name).and_then(|wanted| Identity::parse(&wanted.identity).ok());
         identity.is_some_and(|identity| certificates.has(&identity, SystemTime::now()))
     }
 
@@ -208,15 +269,17 @@ impl Members {
         let begun = Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from).and_then(
             |(capture, listeners)| {
                 let network = Network(self.last + 1);
+                let netns = file.try_clone().context(|| "keep its network namespace".into())?;
                 let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
                 self.serving.enter(pod).context(|| "serve it".into())?;
-                Ok((network, capture))
+                Ok((network, capture, netns))
             },
         );
         match begun {
-            Ok((network, capture)) => {
+            Ok((network, capture, netns)) => {
                 self.last += 1;
-                let captured = Captured { sandbox: sandbox.to_owned(), network, kept, capture };
+                let sandbox = sandbox.to_owned();
+                let captured = Captured { sandbox, network, kept, netns, is_closed: None, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }
@@ -229,7 +292,14 @@ impl Members {
 
     /// New connections of a pod go their own way.
     fn leave(&mut self, name: &Name) -> Result<()> {
-        let Some(Captured { network, kept, capture, .. }) = self.captured.remove(name) else { return Ok(()) };
+        let Some(captured) = self.captured.remove(name) else { return Ok(()) };
+        let Captured { network, kept, capture, netns, is_closed, .. } = captured;
+        // Outside the mesh nobody stands before it.
+        if is_closed == Some(true)
+            && let Err(error) = capture::open(&netns, &self.names)
+        {
+            eprintln!("sextant mesh: warning: pod {name} stays closed to others: {error}");
+        }
         // Before nobody accepts what they lead there.
         drop(capture);
         self.leaving.insert(network, kept);
@@ -280,6 +350,14 @@ impl Members {
         for error in owner.undo_all() {
             eprintln!("sextant mesh: warning: {error}");
         }
+    }
+}
+
+/// The network namespace in which an effect is, by its inode.
+fn namespace(effect: &Effect) -> Option<u64> {
+    match effect {
+        Effect::NetnsTable { inode, .. } | Effect::NetnsReturn { inode, .. } => Some(*inode),
+        _ => None,
     }
 }
 

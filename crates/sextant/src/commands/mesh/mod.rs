@@ -77,8 +77,9 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
         let _gone = tell_over.send(network);
     })
     .context(|| "start a thread that serves pods".into())?;
-    let whom = (Names::of(&instance.name), Sandboxes::new(socket));
-    // Nobody issues certificates yet.
+    let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
+    // Nobody issues certificates yet. Who does has to leave what is recorded in pods to `Members`, and to follow the pods of all nodes: who is at an
+    // address is to be known.
     let mut members = Members::new(serving, owner, whom, None)?;
     let resting = tokio::spawn(process::rest());
     let (tell, outcomes) = unbounded_channel();
