@@ -1,7 +1,7 @@
 //! HBONE: connections between members of the mesh, carried by streams of HTTP/2 over TLS, in which both sides prove who they are
 //! (docs/adr/0030-hbone-and-how-identities-are-kept.md).
 //!
-//! A [`Link`] is one such connection, of either side, run by a task of its own. Each of its streams is opened by a CONNECT that names an address and
+//! A `Link` is one such connection, of either side, run by a task of its own. Each of its streams is opened by a CONNECT that names an address and
 //! a port (RFC 9113, 8.5), and is a [`Socket`](crate::reactor::Socket) to whoever uses it.
 
 mod inner;
