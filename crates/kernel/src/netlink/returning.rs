@@ -18,12 +18,14 @@ use crate::{Act as _, Error, Result};
 const LOOPBACK: u32 = 1;
 /// Before the main table, and behind the local one.
 const PRIORITY: u32 = 100;
-/// Whether what is accepted carries the mark of what asked for it, and its answers with it (ip-sysctl; it is for IPv6, too).
-const ACCEPT: &str = "net/ipv4/tcp_fwmark_accept";
+/// What a mark passes on to (ip-sysctl): connections that programs accept carry that of what asked for them, IPv6 included; and so do the refusals that
+/// the kernel answers with itself.
+const PASSED_ON: [&str; 3] =
+    ["net/ipv4/tcp_fwmark_accept", "net/ipv4/fwmark_reflect", "net/ipv6/fwmark_reflect"];
 
 /// What carries a mark is for the machine itself, whatever address it goes to: for who connects to its programs from addresses of others
-/// (`IP_TRANSPARENT`, ip(7)), and has to see their answers. A rule and a route of each family, and that connections which programs accept carry
-/// the mark that they came with.
+/// (`IP_TRANSPARENT`, ip(7)), and has to see their answers. A rule and a route of each family, and that what answers carries the mark of what was
+/// asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Returning {
     /// The mark, all bits of it.
@@ -59,7 +61,7 @@ impl Returning {
                 added => added?,
             }
         }
-        sysctl::write(ACCEPT, "1")
+        pass_on("1")
     }
 
     /// Takes it away in the network namespace of the calling thread. What is not there counts as done.
@@ -92,7 +94,7 @@ impl Returning {
                 done = done.and(absent_is_done(socket.run(&batch)));
             }
         }
-        done.and(sysctl::write(ACCEPT, "0"))
+        done.and(pass_on("0"))
     }
 
     /// [`Returning::delete`] in another network namespace: the one that is pinned at `netns`, if that still is the one whose file has this
@@ -129,6 +131,11 @@ fn rule_header(family: u8) -> [u8; 12] {
 fn route_header(family: u8, protocol: u8) -> [u8; 12] {
     let scope = if family == AF_INET { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
     [family, 0, 0, 0, 0, protocol, scope, RTN_LOCAL, 0, 0, 0, 0]
+}
+
+/// Says whether marks pass on. A family that is not there has no such value.
+fn pass_on(value: &str) -> Result<()> {
+    PASSED_ON.iter().try_for_each(|key| absent_is_done(sysctl::write(key, value)))
 }
 
 fn there_is_done(done: Result<()>) -> Result<()> {
@@ -194,6 +201,13 @@ mod tests {
                 let mut answer = String::new();
                 TcpStream::from(client).read_to_string(&mut answer).unwrap();
                 assert_eq!(answer, "answer");
+                // Where nobody listens, that is told as well.
+                drop(listener);
+                let client = socket(family, SocketType::STREAM, None).unwrap();
+                be_transparent(&client).unwrap();
+                set_mark(&client, RETURNING.mark).unwrap();
+                bind(&client, &from).unwrap();
+                assert_eq!(connect(&client, &at), Err(Errno::CONNREFUSED));
             }
             let there = || -> Result<bool> {
                 let all = rules(&mut Socket::open(Protocol::Route)?)?;
@@ -202,7 +216,10 @@ mod tests {
             assert!(there()?);
             RETURNING.delete()?;
             RETURNING.delete()?;
-            assert!(!there()? && sysctl::read(ACCEPT)? == "0");
+            assert!(!there()?);
+            for key in PASSED_ON {
+                assert_eq!(sysctl::read(key)?, "0", "{key}");
+            }
             Ok(())
         })
         .unwrap();
