@@ -128,7 +128,12 @@ async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
 }
 
 /// Waits for the first bytes of either side: of a protocol in which the server speaks first, it is connected to already.
-async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, service: Service) {
+async fn find_out(
+    proxy: &Rc<Proxy>,
+    client: &Socket,
+    origin: &dyn Origin,
+    service: Service,
+) -> (Spoken, Option<(Pick, Socket)>) {
     let limit = proxy.reactor.now() + proxy.settings.detect;
     let mut ahead = None;
     if !client.looks_stale() {
@@ -137,7 +142,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             client.readable().await;
             None
         };
-        ahead = race(connect(&proxy, service, &*origin), spoken).await;
+        ahead = race(connect(proxy, service, origin), spoken).await;
         // Without an endpoint there may still be routes for what the client will say.
         if let Some((_, server)) = &ahead {
             let either = race(client.readable(), server.readable());
@@ -150,13 +155,20 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     let said = match &ahead {
         Some((_, server)) if speaks => {
             // Servers of HTTP/2 may greet before they hear who is there.
-            let both = async { if greets(server).await { said(&client).await } else { Spoken::Other } };
+            let both = async { if greets(server).await { said(client).await } else { Spoken::Other } };
             proxy.reactor.before(Some(limit), both).await.unwrap_or(Spoken::Other)
         }
         Some(_) if !client.is_readable() => Spoken::Other,
-        _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
+        _ => proxy.reactor.before(Some(limit), said(client)).await.unwrap_or(Spoken::Other),
     };
-    match (said, ahead) {
+    (said, ahead)
+}
+
+/// Whatever it turns out to be.
+async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, service: Service) {
+    // What it takes to find out is not held by the connection from then on.
+    let found = Box::pin(find_out(&proxy, &client, &*origin, service)).await;
+    match found {
         (Spoken::Http1, ahead) => {
             if let Some((pick, server)) = ahead {
                 server.set_patience(proxy.settings.stall);
