@@ -5,6 +5,7 @@
 #[path = "../control/admit.rs"]
 mod admit;
 mod aws;
+mod identity;
 mod kills;
 mod metal;
 mod nodes;
