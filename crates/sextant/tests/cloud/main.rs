@@ -10,6 +10,7 @@ mod kills;
 mod metal;
 mod nodes;
 mod provider;
+mod python;
 mod rack;
 #[path = "../control/rig.rs"]
 mod rig;
