@@ -137,7 +137,7 @@ impl Ipam {
     /// With what nodes have already, as the cache that is filled knows them; `None` where nodes get no ranges here.
     pub(super) fn new(context: Arc<Context>) -> Result<Option<Self>, String> {
         let setup = &context.setup;
-        let Some(masks) = setup.masks else { return Ok(None) };
+        let Some(masks) = setup.masks.filter(|_| setup.controllers.ipam) else { return Ok(None) };
         let given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
         given.count(&context.metrics);
         let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });

@@ -13,7 +13,7 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::super::{Context, Metrics, Setup};
+use super::super::{Context, Controllers, Metrics, Setup};
 
 /// What is in the server, and what was asked of it.
 #[derive(Default)]
@@ -105,6 +105,7 @@ impl Server {
         nodes.filled().await;
         let setup = Setup {
             host: "host".into(),
+            controllers: Controllers::default(),
             cluster_name: "cluster".into(),
             cluster_cidrs: vec!["10.120.0.0/16".parse().unwrap()],
             service_cidrs: Vec::new(),
