@@ -1,6 +1,7 @@
 //! A provider behind a socket.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use grpc::Failure;
@@ -13,14 +14,24 @@ use crate::contract::{
     Node, Route, Routes, Service, load_balancer_name, v1,
 };
 
+/// How often the provider is asked how it is.
+const LOOK: Duration = Duration::from_secs(2);
+/// So much of what is wrong with what it goes by is taken, in characters.
+const TROUBLE: usize = 1024;
+
 /// The provider at a socket. It connects anew where the connection is gone, and initializes again then, as the provider may have been
-/// started again; what the provider has is what it had at first.
+/// started again; what the provider has is what it had at first. How it is is asked for by a task, which ends with this.
 #[derive(Debug)]
-pub struct Remote {
+pub struct Remote(Arc<Link>);
+
+#[derive(Debug)]
+struct Link {
     socket: PathBuf,
     deadline: Duration,
     info: v1::GetInfoResponse,
     held: Mutex<Held>,
+    /// How the provider has said last that it is.
+    state: std::sync::Mutex<v1::GetStateResponse>,
 }
 
 /// What is known of the process at the other end.
@@ -32,7 +43,7 @@ struct Held {
 }
 
 impl Remote {
-    /// Connects, and asks who it is. Calls end after `deadline`.
+    /// Connects, and asks who it is. Calls end after `deadline`. In a runtime of tokio.
     ///
     /// # Errors
     /// Nobody answers there, or what does is no provider, or has no name that it may have.
@@ -43,7 +54,52 @@ impl Remote {
         let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
         provider_name(&info.name).map_err(|e| failed(&e))?;
         let held = Mutex::new(Held { client: Some(client), cluster: None });
-        Ok(Self { socket: socket.into(), deadline, info, held })
+        let link = Arc::new(Link {
+            socket: socket.into(),
+            deadline,
+            info,
+            held,
+            state: std::sync::Mutex::default(),
+        });
+        tokio::spawn(follow(Arc::downgrade(&link)));
+        Ok(Self(link))
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        self.0.client().await
+    }
+}
+
+/// Asks now and then how the provider is, as long as somebody holds it.
+async fn follow(link: Weak<Link>) {
+    loop {
+        let Some(link) = link.upgrade() else { return };
+        link.look().await;
+        drop(link);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Link {
+    /// Asks how the provider is. Where that is not to be had it is as it was.
+    async fn look(&self) {
+        // Before it is initialized it has nothing to say; and whoever asks it for something connects anew, and hears why that fails.
+        let client = match &*self.held.lock().await {
+            Held { client: Some(client), cluster: Some(_) } if !client.is_closed() => client.clone(),
+            _ => return,
+        };
+        let told = match client.get_state(v1::GetStateRequest {}).await {
+            Ok(told) => {
+                v1::GetStateResponse { trouble: told.trouble.chars().take(TROUBLE).collect(), ..told }
+            }
+            Err(error) if error.code() == grpc::Code::Unimplemented => v1::GetStateResponse::default(),
+            Err(_) => return,
+        };
+        *self.state() = told;
+    }
+
+    fn state(&self) -> MutexGuard<'_, v1::GetStateResponse> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection to the provider that it was at first, and that is initialized if it was ever.
@@ -92,37 +148,45 @@ async fn greet(socket: &Path, deadline: Duration) -> Result<(Client, v1::GetInfo
 
 impl CloudProvider for Remote {
     fn name(&self) -> &str {
-        &self.info.name
+        &self.0.info.name
     }
 
     fn has_cluster_id(&self) -> bool {
-        self.info.has_cluster_id
+        self.0.info.has_cluster_id
     }
 
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             // Held over the call: no other may connect anew meanwhile, and not know of it.
-            let mut held = self.held.lock().await;
-            initialize(&self.connected(&mut held).await?, cluster).await?;
+            let mut held = self.0.held.lock().await;
+            initialize(&self.0.connected(&mut held).await?, cluster).await?;
             held.cluster = Some(cluster.into());
             Ok(())
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        Some(self.0.state().trouble.clone()).filter(|trouble| !trouble.is_empty())
+    }
+
+    fn revision(&self) -> u64 {
+        self.0.state().revision
+    }
+
     fn instances(&self) -> Option<&dyn Instances> {
-        self.info.instances.then_some(self)
+        self.0.info.instances.then_some(self)
     }
 
     fn load_balancers(&self) -> Option<&dyn LoadBalancers> {
-        self.info.load_balancers.then_some(self)
+        self.0.info.load_balancers.then_some(self)
     }
 
     fn routes(&self) -> Option<&dyn Routes> {
-        self.info.routes.then_some(self)
+        self.0.info.routes.then_some(self)
     }
 
     fn clusters(&self) -> Option<&dyn Clusters> {
-        self.info.clusters.then_some(self)
+        self.0.info.clusters.then_some(self)
     }
 }
 
@@ -161,6 +225,10 @@ impl LoadBalancers for Remote {
     /// Kubernetes' own name: who asks does not wait, and no controller needs another. [`Client`] asks the provider.
     fn load_balancer_name(&self, _: &str, service: &Service) -> String {
         load_balancer_name(service)
+    }
+
+    fn is_of_nodes(&self) -> bool {
+        self.0.state().load_balancers_of_nodes
     }
 
     fn get_load_balancer<'a>(
