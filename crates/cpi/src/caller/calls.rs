@@ -22,7 +22,7 @@ impl super::Client {
         self.channel.unary("/cpi.v1.Provider/Initialize", &request).await
     }
 
-    /// How it is. Once it is initialized it is asked for every few seconds, at any time; UNIMPLEMENTED where it never tells any of this.
+    /// How it is. Once it is initialized it is asked for every few seconds; UNIMPLEMENTED where it never tells: it is asked no more then.
     ///
     /// # Errors
     /// See [`grpc::Channel::unary`].

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grpc::Failure;
 use tokio::sync::Mutex;
@@ -40,6 +40,10 @@ struct Held {
     client: Option<Client>,
     /// What it was initialized with, and any that comes after it is to be.
     cluster: Option<String>,
+    /// When it could not be reached, and why.
+    failed: Option<(Instant, Error)>,
+    /// It has said that it never tells how it is.
+    is_mute: bool,
 }
 
 impl Remote {
@@ -53,7 +57,7 @@ impl Remote {
         };
         let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
         provider_name(&info.name).map_err(|e| failed(&e))?;
-        let held = Mutex::new(Held { client: Some(client), cluster: None });
+        let held = Mutex::new(Held { client: Some(client), cluster: None, failed: None, is_mute: false });
         let link = Arc::new(Link {
             socket: socket.into(),
             deadline,
@@ -85,14 +89,19 @@ impl Link {
     async fn look(&self) {
         // Before it is initialized it has nothing to say; and whoever asks it for something connects anew, and hears why that fails.
         let client = match &*self.held.lock().await {
-            Held { client: Some(client), cluster: Some(_) } if !client.is_closed() => client.clone(),
+            Held { client: Some(client), cluster: Some(_), is_mute: false, .. } if !client.is_closed() => {
+                client.clone()
+            }
             _ => return,
         };
         let told = match client.get_state(v1::GetStateRequest {}).await {
             Ok(told) => {
                 v1::GetStateResponse { trouble: told.trouble.chars().take(TROUBLE).collect(), ..told }
             }
-            Err(error) if error.code() == grpc::Code::Unimplemented => v1::GetStateResponse::default(),
+            Err(error) if error.code() == grpc::Code::Unimplemented => {
+                self.held.lock().await.is_mute = true;
+                v1::GetStateResponse::default()
+            }
             Err(_) => return,
         };
         *self.state() = told;
@@ -104,7 +113,19 @@ impl Link {
 
     /// A connection to the provider that it was at first, and that is initialized if it was ever.
     async fn client(&self) -> Result<Client, Error> {
-        self.connected(&mut *self.held.lock().await).await
+        let came = Instant::now();
+        let mut held = self.held.lock().await;
+        // One that does not answer takes its time, and those who have waited for that would each wait for it in turn.
+        if let Some((failed, why)) = &held.failed
+            && came <= *failed
+        {
+            return Err(why.clone());
+        }
+        let done = self.connected(&mut held).await;
+        if let Err(why) = &done {
+            held.failed = Some((Instant::now(), why.clone()));
+        }
+        done
     }
 
     async fn connected(&self, held: &mut Held) -> Result<Client, Error> {
@@ -127,7 +148,7 @@ impl Link {
                 Error::Failed(format!("cannot initialize the cloud provider at {socket} again: {e}"))
             })?;
         }
-        held.client = Some(client.clone());
+        (held.client, held.is_mute) = (Some(client.clone()), false);
         Ok(client)
     }
 }

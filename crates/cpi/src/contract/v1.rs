@@ -333,7 +333,7 @@ pub trait Provider: Send + Sync + 'static {
         std::future::ready(Err(grpc::Status::unimplemented("Initialize")))
     }
 
-    /// How it is. Once it is initialized it is asked for every few seconds, at any time; UNIMPLEMENTED where it never tells any of this.
+    /// How it is. Once it is initialized it is asked for every few seconds; UNIMPLEMENTED where it never tells: it is asked no more then.
     fn get_state(
         &self,
         request: GetStateRequest,

@@ -5,6 +5,7 @@ mod cloud;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use cloud::{Cloud, State, status};
@@ -174,6 +175,40 @@ async fn a_provider_that_was_started_again_is_the_same_to_its_callers() {
     assert_eq!(exists().await, Ok(true));
     assert!(stand.cloud.state().failing.is_empty(), "it was not asked");
     stand.end().await;
+}
+
+/// One that takes connections and says nothing: who has waited for the attempt to reach it makes none of his own.
+#[tokio::test]
+async fn callers_wait_for_a_provider_that_hangs_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cpi.sock");
+    let stand = serve(Arc::new(Cloud::default()), &socket).await;
+    let remote = Arc::new(Remote::connect(&socket, Duration::from_secs(3)).await.unwrap());
+    remote.initialize("c").await.unwrap();
+    stand.end().await;
+    // Its server may have taken it away.
+    let _ = std::fs::remove_file(&socket);
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let came = Arc::<AtomicUsize>::default();
+    let count = came.clone();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let remote = remote.clone();
+        asking.spawn(async move { remote.instances().unwrap().instance_exists(&node("node-1")).await });
+    }
+    let asked = asking.join_all().await;
+    assert!(asked.len() == 10 && asked.iter().all(Result::is_err), "{asked:?}");
+    assert_eq!(came.load(Ordering::SeqCst), 1);
+    // Who comes later tries again.
+    assert!(remote.instances().unwrap().instance_exists(&node("node-1")).await.is_err());
+    assert_eq!(came.load(Ordering::SeqCst), 2);
 }
 
 /// Waits until it is so.
