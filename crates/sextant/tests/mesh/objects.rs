@@ -68,7 +68,12 @@ pub(crate) async fn services(rig: &Rig, weights: [u32; 2]) {
 
 /// Other weights.
 pub(crate) async fn weigh(rig: &Rig, weights: [u32; 2]) {
-    let patch = Patch::Merge(json!({"spec": {"backends": backends(weights)}}));
+    split(rig, backends(weights)).await;
+}
+
+/// Other backends.
+pub(crate) async fn split(rig: &Rig, backends: Value) {
+    let patch = Patch::Merge(json!({"spec": {"backends": backends}}));
     splits(rig).patch("web", &PatchParams::default(), &patch).await.unwrap();
 }
 
