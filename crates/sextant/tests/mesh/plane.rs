@@ -6,7 +6,7 @@ use grpc::Code;
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Secret, Service, ServiceAccount};
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use meshwire::caller::Client;
 use meshwire::contract::v1::{FollowRequest, SignRequest};
 use meshwire::contract::{Gathered, Gathering};
@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use super::{Pods, until};
-use crate::objects;
+use crate::objects::{self, resource};
 use crate::rig::Rig;
 use crate::runtime::Runtime;
 
@@ -89,6 +89,12 @@ where
     rig.objects_of::<K>("kube-system").create(&PostParams::default(), &object).await.unwrap();
 }
 
+/// The certificates that are to be trusted, in PEM.
+async fn trusted(rig: &Rig) -> Option<String> {
+    let map = rig.objects_of::<ConfigMap>("kube-system").get_opt("sextant-mesh-roots").await.unwrap()?;
+    map.data?.remove("roots.pem")
+}
+
 /// Everything that a node is told at first.
 async fn whole(client: &Client, node: &str, token: &str) -> Result<Gathered, Code> {
     let request = FollowRequest { node: node.into(), token: token.into() };
@@ -125,11 +131,7 @@ async fn nodes_show_tokens_over_tls_and_get_what_is_theirs() {
         Some(rest.split_once('\n')?.0.to_owned())
     };
     let address = rig.until("the control plane listens", says).await;
-    let map = async |rig: &Rig| {
-        let map = rig.objects_of::<ConfigMap>("kube-system").get_opt("sextant-mesh-roots").await.unwrap()?;
-        map.data?.remove("roots.pem")
-    };
-    let pem = rig.until("the roots are told", map).await;
+    let pem = rig.until("the roots are told", trusted).await;
     let roots: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|one| one.unwrap().to_vec()).collect();
     assert_eq!(roots.len(), 1);
     let connect = async |_: &Rig| Client::connect_tls(&address, &roots).await.ok();
@@ -180,31 +182,21 @@ async fn nodes_show_tokens_over_tls_and_get_what_is_theirs() {
     }
     // Without the Secret nothing that was signed is worth anything any more, and all is made anew.
     let secrets = rig.objects_of::<Secret>("kube-system");
-    secrets.delete("sextant-mesh-ca", &kube::api::DeleteParams::default()).await.unwrap();
-    let other = async |rig: &Rig| map(rig).await.filter(|now| *now != pem);
+    secrets.delete("sextant-mesh-ca", &DeleteParams::default()).await.unwrap();
+    let other = async |rig: &Rig| trusted(rig).await.filter(|now| *now != pem);
     rig.until("there are other roots", other).await;
 }
 
-fn routes() -> ApiResource {
-    ApiResource {
-        group: "gateway.networking.k8s.io".into(),
-        version: "v1".into(),
-        api_version: "gateway.networking.k8s.io/v1".into(),
-        kind: "HTTPRoute".into(),
-        plural: "httproutes".into(),
-    }
+fn routes(rig: &Rig) -> Api<DynamicObject> {
+    let kind = resource("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes");
+    Api::namespaced_with(rig.client.clone(), "default", &kind)
 }
 
 /// Gateway API's HTTPRoute, as far as a server has to know it.
 async fn define_routes(rig: &Rig) {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let kind = ApiResource {
-        group: "apiextensions.k8s.io".into(),
-        version: "v1".into(),
-        api_version: "apiextensions.k8s.io/v1".into(),
-        kind: "CustomResourceDefinition".into(),
-        plural: "customresourcedefinitions".into(),
-    };
+    let kind =
+        resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
     let definitions: Api<DynamicObject> = Api::all_with(rig.client.clone(), &kind);
     let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "httproutes.gateway.networking.k8s.io",
@@ -220,8 +212,7 @@ async fn define_routes(rig: &Rig) {
 type Conditions = BTreeMap<String, (String, String, i64)>;
 
 async fn conditions(rig: &Rig, name: &str) -> Option<(Conditions, usize)> {
-    let api: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "default", &routes());
-    let route = api.get(name).await.unwrap();
+    let route = routes(rig).get(name).await.unwrap();
     let parents = route.data["status"]["parents"].as_array()?.clone();
     let ours = parents.iter().find(|entry| entry["controllerName"] == "mesh.sextant.dev/controller")?;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -248,16 +239,22 @@ async fn authors_are_told_what_is_wrong_and_when_it_is_not_any_more() {
     objects::split(&rig, json!([{"service": "web-v1", "weight": 1}])).await;
     rig.event("web", "Resolved", "Nothing is wrong").await;
     // A route of a Service, beside somebody else's part of its status.
-    let api: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "default", &routes());
+    let api = routes(&rig);
     let backends = |name: &str| json!([{"backendRefs": [{"name": name, "port": 80}]}]);
     let parent = json!({"group": "", "kind": "Service", "name": "web", "port": 80});
     let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web"},
         "spec": {"parentRefs": [parent, {"name": "gateway"}], "rules": backends("web-v1")}});
     let route: DynamicObject = serde_json::from_value(route).unwrap();
     rig.until("a route can be made", async |_| api.create(&PostParams::default(), &route).await.ok()).await;
-    let theirs = json!([{"parentRef": {"name": "gateway"}, "controllerName": "example.com/gateway", "conditions": []}]);
-    let patch = Patch::Merge(json!({"status": {"parents": theirs}}));
-    api.patch_status("web", &PatchParams::default(), &patch).await.unwrap();
+    let theirs = async |_: &Rig| {
+        let route = api.get("web").await.ok()?;
+        let mut parents = route.data["status"]["parents"].as_array().cloned().unwrap_or_default();
+        parents.push(json!({"parentRef": {"name": "gateway"}, "controllerName": "example.com/gateway", "conditions": []}));
+        let version = route.metadata.resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": {"parents": parents}});
+        api.patch_status("web", &PatchParams::default(), &Patch::Merge(patch)).await.ok()
+    };
+    rig.until("their part is written", theirs).await;
     let is = async |rig: &Rig, kind: &str, wanted: (&str, &str, i64)| {
         let (conditions, parents) = conditions(rig, "web").await?;
         let (status, reason, generation) = conditions.get(kind)?;
@@ -273,11 +270,14 @@ async fn authors_are_told_what_is_wrong_and_when_it_is_not_any_more() {
     rig.until("a backend is missing", async |rig| is(rig, "ResolvedRefs", missing).await).await;
     rig.until("it is accepted as it is now", async |rig| is(rig, "Accepted", ("True", "Accepted", 2)).await).await;
     // What is so is not written again, by another process neither.
-    let version = || async { api.get("web").await.unwrap().metadata.resource_version };
+    let version = async || api.get("web").await.unwrap().metadata.resource_version;
     let before = version().await;
     assert_eq!(rig.end("control"), Some(0), "{}", rig.words("control"));
     rig.again("control");
-    objects::split(&rig, json!([{"service": "web-v1", "weight": 1}, {"service": "later", "weight": 1}])).await;
-    rig.event("web", "NotFound", "later").await;
+    let split = json!({"apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit", "metadata": {"name": "later"},
+        "spec": {"service": "nowhere", "backends": [{"service": "web-v1", "weight": 1}]}});
+    let split: DynamicObject = serde_json::from_value(split).unwrap();
+    objects::splits(&rig).create(&PostParams::default(), &split).await.unwrap();
+    rig.event("later", "NotFound", "nowhere").await;
     assert_eq!(version().await, before);
 }

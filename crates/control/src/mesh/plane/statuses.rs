@@ -104,7 +104,8 @@ impl Writer {
                 return Next::Again;
             }
         }
-        if report.findings.is_empty() { Next::Done } else { Next::After(AGAIN) }
+        // Somebody else may write over a status.
+        if report.findings.is_empty() && !is_route(id.kind) { Next::Done } else { Next::After(AGAIN) }
     }
 
     async fn write(&self, id: &Id, report: &Report) -> Result<(), Error> {
