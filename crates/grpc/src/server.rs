@@ -100,10 +100,7 @@ impl Server {
 
     /// Serves one connection to its end, whoever has accepted it, and whatever it is of: what is encrypted was so before. Dropping the
     /// future ends it at once.
-    pub async fn serve_stream(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    ) {
+    pub async fn serve_stream(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
         let (_never, stopped) = watch::channel(false);
         connection(self, stream, stopped).await;
     }

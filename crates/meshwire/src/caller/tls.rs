@@ -34,12 +34,14 @@ pub enum Unusable {
 pub(super) async fn connect(address: &str, roots: &[Vec<u8>]) -> Result<grpc::Channel, Unusable> {
     let failed = |cause: String| Unusable::Connect { address: address.to_owned(), cause };
     let mut store = RootCertStore::empty();
-    let (usable, _) = store.add_parsable_certificates(roots.iter().map(|der| CertificateDer::from(der.clone())));
+    let (usable, _) =
+        store.add_parsable_certificates(roots.iter().map(|der| CertificateDer::from(der.clone())));
     if usable == 0 {
         return Err(Unusable::Roots(format!("none of {} certificates of roots is one", roots.len())));
     }
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
+    let config =
+        ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13]);
     let config = config.map_err(|error| Unusable::Roots(error.to_string()))?;
     let mut config = config.with_root_certificates(store).with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];

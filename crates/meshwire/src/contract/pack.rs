@@ -76,7 +76,9 @@ pub fn parts(revision: u64, whole: bool, packed: Packed, roots: Option<Vec<Vec<u
 
 /// Why an update cannot be taken.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read {what} of an update of the mesh: {cause}; are the control plane and this program of one version?")]
+#[error(
+    "cannot read {what} of an update of the mesh: {cause}; are the control plane and this program of one version?"
+)]
 pub struct Unreadable {
     what: &'static str,
     cause: serde_json::Error,

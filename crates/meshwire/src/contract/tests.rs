@@ -28,7 +28,8 @@ fn sent(revision: u64, whole: bool, delta: &Delta, roots: Option<Vec<Vec<u8>>>) 
 
 #[test]
 fn a_change_comes_out_as_it_was_put_in() {
-    let delta = Delta { set: vec![pod("a", 1), pod("b", 2)], removed: vec![Key::Policy(Name::new("shop", "web"))] };
+    let delta =
+        Delta { set: vec![pod("a", 1), pod("b", 2)], removed: vec![Key::Policy(Name::new("shop", "web"))] };
     let updates = sent(7, false, &delta, Some(vec![vec![1, 2], vec![3]]));
     assert_eq!(updates.len(), 1);
     let mut gathering = Gathering::default();

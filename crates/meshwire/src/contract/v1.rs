@@ -84,10 +84,7 @@ pub trait MeshControl: Send + Sync + 'static {
     }
 
     /// Signs a certificate for an identity that a member of the mesh on this node has.
-    fn sign(
-        &self,
-        request: SignRequest,
-    ) -> impl Future<Output = Result<SignResponse, grpc::Status>> + Send {
+    fn sign(&self, request: SignRequest) -> impl Future<Output = Result<SignResponse, grpc::Status>> + Send {
         let _unread = request;
         std::future::ready(Err(grpc::Status::unimplemented("Sign")))
     }

@@ -55,7 +55,10 @@ impl Validate for SignRequest {
         bounded("token", self.token.len(), TOKEN)?;
         bounded("identity", self.identity.len(), IDENTITY)?;
         if !self.identity.starts_with("spiffe://") {
-            return Err(Failure::invalid("identity", "is none; it must be spiffe://DOMAIN/ns/NAMESPACE/sa/NAME"));
+            return Err(Failure::invalid(
+                "identity",
+                "is none; it must be spiffe://DOMAIN/ns/NAMESPACE/sa/NAME",
+            ));
         }
         bounded("csr_der", self.csr_der.len(), REQUEST)
     }

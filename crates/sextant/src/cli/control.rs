@@ -13,7 +13,7 @@ use smi::contract::Name;
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
   sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
   sextant control --cloud-provider unix:///run/cloud.sock --cluster-cidr 10.64.0.0/16
-  sextant control --mesh unix:/run/sextant/mesh.sock                # for `sextant mesh --control unix:/run/sextant/mesh.sock`
+  sextant control --mesh unix:/run/sextant/mesh.sock                # the control plane of a mesh
 
 It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
 volumes. It keeps nothing of its own: end it at any moment, and start it again.")]
@@ -67,8 +67,8 @@ pub(crate) struct ControlArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of meshes")]
 pub(crate) struct MeshPlaneArgs {
-    /// Be the control plane of a mesh for `sextant mesh --control` of nodes: at a socket that root alone may use, unix:PATH, or at an
-    /// address, over TLS; give it more than once for more
+    /// Be the control plane of a mesh for its proxies on nodes: at a socket that root alone may use, unix:PATH, or at an address, over
+    /// TLS; give it more than once for more
     #[arg(long = "mesh", value_name = "ADDRESS|unix:PATH", value_parser = mesh, conflicts_with = "node")]
     pub(crate) addresses: Vec<Address>,
     /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more

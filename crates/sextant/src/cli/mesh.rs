@@ -10,7 +10,7 @@ use super::CriArgs;
   sextant mesh                                     # beside `sextant api` and `sextant node`
   sextant mesh --kubeconfig /etc/kubernetes/kubelet.conf --node node-1
   sextant mesh --cri /run/containerd/containerd.sock
-  sextant mesh --control unix:/run/sextant/mesh.sock # beside `sextant control --mesh unix:/run/sextant/mesh.sock`
+  sextant mesh --control unix:/run/sextant/mesh.sock
   kubectl label namespace shop mesh.sextant.dev/member=true
 
 TCP connections of pods that are members go by the TrafficSplits and routes of the Services that they are for. Who is no member is never
@@ -24,7 +24,7 @@ pub(crate) struct MeshArgs {
     /// The name of this node, whose pods are looked after [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
-    /// Follow a control plane, `sextant control --mesh`, instead of the API server: for less to watch and for the members' certificates
+    /// Follow the control plane of the mesh, which a `sextant control` is, instead of the API server: it has certificates for members, too
     #[arg(long, value_name = "unix:PATH|https://HOST:PORT", value_parser = control)]
     pub(crate) control: Option<ControlPlane>,
     /// What shows to a control plane at an address who this is: a token for the audience mesh.sextant.dev that is bound to this node. It
@@ -50,7 +50,8 @@ pub(crate) enum ControlPlane {
 
 fn control(text: &str) -> Result<ControlPlane, String> {
     let Some(place) = text.strip_prefix("https://") else {
-        let path = super::csi::socket(text).map_err(|_| "write unix:/PATH, or https://HOST:PORT".to_owned())?;
+        let path =
+            super::csi::socket(text).map_err(|_| "write unix:/PATH, or https://HOST:PORT".to_owned())?;
         return Ok(ControlPlane::Unix(path));
     };
     let place = place.trim_end_matches('/');
@@ -78,7 +79,16 @@ mod tests {
         ] {
             assert_eq!(control(text), Ok(ControlPlane::Https(place.into())), "{text}");
         }
-        for bad in ["", "run/a.sock", "http://a:1", "https://a", "https://:1", "https://a:0", "https://a:1/b", "https://a/b:1"] {
+        for bad in [
+            "",
+            "run/a.sock",
+            "http://a:1",
+            "https://a",
+            "https://:1",
+            "https://a:0",
+            "https://a:1/b",
+            "https://a/b:1",
+        ] {
             assert!(control(bad).is_err(), "{bad}");
         }
     }

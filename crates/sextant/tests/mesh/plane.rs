@@ -55,7 +55,11 @@ async fn a_node_follows_a_control_plane_and_goes_on_while_it_is_away() {
     rig.again("control");
     until(&rig, "all goes to v1", || pods.asks(0) == "v1").await;
     rig.words_have("mesh", "follows the control plane again").await;
-    assert_eq!(rig.words("mesh").matches("serves pod default/member\n").count(), 1, "it was served all the time");
+    assert_eq!(
+        rig.words("mesh").matches("serves pod default/member\n").count(),
+        1,
+        "it was served all the time"
+    );
     // The authority is the one from before.
     assert_eq!(rig.words("control").matches("has made the mesh's certificate authority").count(), 1);
     // Who is no member any more needs no certificate.
@@ -132,7 +136,8 @@ async fn nodes_show_tokens_over_tls_and_get_what_is_theirs() {
     };
     let address = rig.until("the control plane listens", says).await;
     let pem = rig.until("the roots are told", trusted).await;
-    let roots: Vec<Vec<u8>> = CertificateDer::pem_slice_iter(pem.as_bytes()).map(|one| one.unwrap().to_vec()).collect();
+    let roots: Vec<Vec<u8>> =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).map(|one| one.unwrap().to_vec()).collect();
     assert_eq!(roots.len(), 1);
     let connect = async |_: &Rig| Client::connect_tls(&address, &roots).await.ok();
     let client = rig.until("the control plane has a certificate", connect).await;
@@ -161,7 +166,11 @@ async fn nodes_show_tokens_over_tls_and_get_what_is_theirs() {
     let told = rig.until("the node is told", async |_| whole(&client, "node-1", &good).await.ok()).await;
     assert!(told.whole && told.delta.removed.is_empty());
     let keys: Vec<String> = told.delta.set.iter().map(|entry| entry.key.to_string()).collect();
-    assert!(keys.contains(&"workload default/member".into()) && keys.contains(&"frontend default/web:80/tcp".into()), "{keys:?}");
+    assert!(
+        keys.contains(&"workload default/member".into())
+            && keys.contains(&"frontend default/web:80/tcp".into()),
+        "{keys:?}"
+    );
     assert_eq!(told.roots, Some(roots.clone()));
     // It signs for members of the node, and for nobody else there is.
     let key = KeyPair::generate().unwrap();
@@ -232,9 +241,11 @@ async fn authors_are_told_what_is_wrong_and_when_it_is_not_any_more() {
     let ports = json!([{"name": "http", "port": 81}]);
     rig.make_here::<Service>(json!({"metadata": {"name": "elsewhere"}, "spec": {"ports": ports}})).await;
     rig.control(&["--mesh", &socket(&rig)]);
-    objects::split(&rig, json!([{"service": "web-v1", "weight": 1}, {"service": "elsewhere", "weight": 1}])).await;
+    objects::split(&rig, json!([{"service": "web-v1", "weight": 1}, {"service": "elsewhere", "weight": 1}]))
+        .await;
     rig.event("web", "PortMismatch", "elsewhere has no port 80").await;
-    objects::split(&rig, json!([{"service": "web-v1", "weight": 1}, {"service": "nowhere", "weight": 1}])).await;
+    objects::split(&rig, json!([{"service": "web-v1", "weight": 1}, {"service": "nowhere", "weight": 1}]))
+        .await;
     rig.event("web", "NotFound", "spec.backends[1].service: nowhere").await;
     objects::split(&rig, json!([{"service": "web-v1", "weight": 1}])).await;
     rig.event("web", "Resolved", "Nothing is wrong").await;
@@ -261,14 +272,18 @@ async fn authors_are_told_what_is_wrong_and_when_it_is_not_any_more() {
         (parents == 2 && (status.as_str(), reason.as_str(), *generation) == wanted).then_some(())
     };
     rig.until("the route is accepted", async |rig| is(rig, "Accepted", ("True", "Accepted", 1)).await).await;
-    rig.until("its backends are there", async |rig| is(rig, "ResolvedRefs", ("True", "ResolvedRefs", 1)).await).await;
+    rig.until("its backends are there", async |rig| {
+        is(rig, "ResolvedRefs", ("True", "ResolvedRefs", 1)).await
+    })
+    .await;
     // It goes before the split on its port.
     rig.event("web", "Conflicted", "").await;
     let patch = Patch::Merge(json!({"spec": {"rules": backends("nowhere")}}));
     api.patch("web", &PatchParams::default(), &patch).await.unwrap();
     let missing = ("False", "BackendNotFound", 2);
     rig.until("a backend is missing", async |rig| is(rig, "ResolvedRefs", missing).await).await;
-    rig.until("it is accepted as it is now", async |rig| is(rig, "Accepted", ("True", "Accepted", 2)).await).await;
+    rig.until("it is accepted as it is now", async |rig| is(rig, "Accepted", ("True", "Accepted", 2)).await)
+        .await;
     // What is so is not written again, by another process neither.
     let version = async || api.get("web").await.unwrap().metadata.resource_version;
     let before = version().await;

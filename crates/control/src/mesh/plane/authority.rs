@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use grpc::Failure;
 use meshwire::contract::SERVER;
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
-};
 use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
@@ -61,9 +61,8 @@ pub(super) struct Roots {
 
 /// When a certificate begins and ends, in seconds since 1970.
 fn last(params: &mut CertificateParams, from: i64, to: i64) {
-    let at = |seconds: i64| {
-        rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs())
-    };
+    let at =
+        |seconds: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds.max(0).unsigned_abs());
     params.not_before = at(from);
     params.not_after = at(to);
 }
@@ -145,7 +144,11 @@ impl Roots {
     pub(super) fn trusted(&self) -> String {
         let next = self.next.iter().map(|(pair, _)| pair.certificate.as_str());
         let old = self.old.iter().map(|(certificate, _)| certificate.as_str());
-        std::iter::once(self.signing.certificate.as_str()).chain(next).chain(old).collect::<Vec<_>>().join("\n")
+        std::iter::once(self.signing.certificate.as_str())
+            .chain(next)
+            .chain(old)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -191,8 +194,10 @@ impl Authority {
     /// # Errors
     /// Which part of it is none, and why.
     pub(super) fn of(roots: &Roots) -> Result<Self, String> {
-        let signing = read(&roots.signing.certificate).map_err(|why| format!("the certificate that signs: {why}"))?;
-        let key = KeyPair::from_pem(&roots.signing.key).map_err(|error| format!("the key that signs: {error}"))?;
+        let signing =
+            read(&roots.signing.certificate).map_err(|why| format!("the certificate that signs: {why}"))?;
+        let key =
+            KeyPair::from_pem(&roots.signing.key).map_err(|error| format!("the key that signs: {error}"))?;
         if key.public_key_raw() != signing.public {
             return Err("the key that signs is not its certificate's".into());
         }
@@ -200,7 +205,9 @@ impl Authority {
             .map_err(|error| format!("the certificate that signs: {error}"))?;
         let mut all = vec![signing.der];
         if let Some((next, _)) = &roots.next {
-            all.push(read(&next.certificate).map_err(|why| format!("the certificate that signs next: {why}"))?.der);
+            all.push(
+                read(&next.certificate).map_err(|why| format!("the certificate that signs next: {why}"))?.der,
+            );
         }
         if let Some((old, _)) = &roots.old {
             all.push(read(old).map_err(|why| format!("the certificate that has signed: {why}"))?.der);
@@ -212,7 +219,9 @@ impl Authority {
     fn lasting(&self, now: i64) -> Result<(CertificateParams, i64), Failure> {
         let not_after = self.not_after.min(now + LEAF);
         if not_after <= now {
-            return Err(Failure::unavailable("the mesh's root has ended; a new one is to be put into its secret"));
+            return Err(Failure::unavailable(
+                "the mesh's root has ended; a new one is to be put into its secret",
+            ));
         }
         let mut params = CertificateParams::default();
         last(&mut params, now - SKEW, not_after);
@@ -230,7 +239,8 @@ impl Authority {
         let uri = Ia5String::try_from(identity);
         let uri = uri.map_err(|_| Failure::invalid("identity", "is not a text of ASCII"))?;
         params.subject_alt_names = vec![SanType::URI(uri)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&key, &self.issuer);
         let certificate = certificate.map_err(|error| Failure::internal(format!("cannot sign: {error}")))?;
         Ok(Signed { certificate: certificate.der().to_vec(), not_after })

@@ -55,7 +55,10 @@ impl Tokens {
     /// The node whose proxy has this token.
     async fn node(&self, token: &str) -> Result<String, Status> {
         if token.is_empty() {
-            return Err(Status::new(Code::Unauthenticated, "no token: a node shows one for the audience mesh.sextant.dev"));
+            return Err(Status::new(
+                Code::Unauthenticated,
+                "no token: a node shows one for the audience mesh.sextant.dev",
+            ));
         }
         let digest: [u8; 32] = Sha256::digest(token).into();
         let now = Instant::now();
@@ -79,16 +82,20 @@ impl Tokens {
     }
 
     async fn review(&self, token: &str) -> Result<TokenReviewStatus, Status> {
-        let unavailable = |why: String| Status::new(Code::Unavailable, format!("cannot review the token: {why}"));
+        let unavailable =
+            |why: String| Status::new(Code::Unavailable, format!("cannot review the token: {why}"));
         let _permit = self.asking.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let spec =
+            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
         let params = PostParams::default();
         match timeout(PATIENCE, reviews.create(&params, &review)).await {
             Ok(Ok(review)) => Ok(review.status.unwrap_or_default()),
             Ok(Err(error)) => Err(unavailable(client::causes(&error))),
-            Err(_) => Err(unavailable(format!("the API server has not answered for {} s", PATIENCE.as_secs()))),
+            Err(_) => {
+                Err(unavailable(format!("the API server has not answered for {} s", PATIENCE.as_secs())))
+            }
         }
     }
 }
@@ -112,7 +119,8 @@ impl Callers {
 
 /// The node of which a review says that the token is its proxy's.
 fn whose(status: &TokenReviewStatus, accounts: &[Name]) -> Result<String, Status> {
-    let unauthenticated = |why: &str| Err(Status::new(Code::Unauthenticated, format!("the token is not good: {why}")));
+    let unauthenticated =
+        |why: &str| Err(Status::new(Code::Unauthenticated, format!("the token is not good: {why}")));
     if status.authenticated != Some(true) {
         return unauthenticated(status.error.as_deref().unwrap_or("the API server does not know it"));
     }
@@ -136,7 +144,10 @@ fn node_of(user: &UserInfo, accounts: &[Name]) -> Result<String, String> {
     });
     if !is_proxy {
         let those: Vec<String> = accounts.iter().map(ToString::to_string).collect();
-        return Err(format!("{name} is no proxy of the mesh: those are the service accounts {}", those.join(", ")));
+        return Err(format!(
+            "{name} is no proxy of the mesh: those are the service accounts {}",
+            those.join(", ")
+        ));
     }
     let told = user.extra.as_ref().and_then(|extra| extra.get(NODE_NAME));
     match told.map(Vec::as_slice) {
@@ -155,7 +166,8 @@ mod tests {
 
     fn reviewed(status: Value) -> Result<String, (Code, String)> {
         let status = serde_json::from_value(status).unwrap();
-        whose(&status, &[Name::new("kube-system", "sextant-mesh")]).map_err(|status| (status.code, status.message))
+        whose(&status, &[Name::new("kube-system", "sextant-mesh")])
+            .map_err(|status| (status.code, status.message))
     }
 
     fn good() -> Value {
@@ -186,12 +198,22 @@ mod tests {
             ("/audiences", json!(["https://kubernetes.default.svc"]), Code::Unauthenticated, "audience"),
             // Any pod has a token of its own account, for whatever audience it wants, and on its node.
             ("/user/username", json!("system:serviceaccount:shop:web"), Code::PermissionDenied, "no proxy"),
-            ("/user/username", json!("system:serviceaccount:shop:sextant-mesh"), Code::PermissionDenied, "no proxy"),
+            (
+                "/user/username",
+                json!("system:serviceaccount:shop:sextant-mesh"),
+                Code::PermissionDenied,
+                "no proxy",
+            ),
             ("/user/username", json!("sextant-mesh"), Code::PermissionDenied, "no proxy"),
             // A name alone makes no node.
             ("/user/username", json!("system:node:node-1"), Code::PermissionDenied, "no proxy"),
             ("/user/extra", json!({}), Code::PermissionDenied, "bound to no node"),
-            ("/user/extra", json!({"authentication.kubernetes.io/node-name": ["a", "b"]}), Code::PermissionDenied, "no node"),
+            (
+                "/user/extra",
+                json!({"authentication.kubernetes.io/node-name": ["a", "b"]}),
+                Code::PermissionDenied,
+                "no node",
+            ),
         ] {
             let (its, text) = other(at, value);
             assert!(its == code && text.contains(says), "{at}: {its:?} {text}");

@@ -112,7 +112,9 @@ impl Keeper {
             let roots = Roots::new(now())?;
             return match secrets.create(&PostParams::default(), &made(&roots)).await {
                 Ok(_) => {
-                    eprintln!("sextant control: has made the mesh's certificate authority, secret {NAMESPACE}/{SECRET}");
+                    eprintln!(
+                        "sextant control: has made the mesh's certificate authority, secret {NAMESPACE}/{SECRET}"
+                    );
                     Ok(())
                 }
                 // Another process was first: it comes.
@@ -139,13 +141,17 @@ impl Keeper {
     /// Has the ConfigMap say whom to trust.
     async fn publish(&self, roots: &Roots) -> Result<(), String> {
         let maps: Api<ConfigMap> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let failed = |error: &Error| format!("cannot write config map {NAMESPACE}/{ROOTS}: {}", client::causes(error));
+        let failed =
+            |error: &Error| format!("cannot write config map {NAMESPACE}/{ROOTS}: {}", client::causes(error));
         let wanted = BTreeMap::from([("roots.pem".to_owned(), roots.trusted())]);
         match maps.get_opt(ROOTS).await {
             Ok(Some(there)) if there.data.as_ref() == Some(&wanted) => Ok(()),
             Ok(Some(_)) => {
                 let patch = Patch::Merge(json!({"data": wanted}));
-                maps.patch(ROOTS, &PatchParams::default(), &patch).await.map(drop).map_err(|error| failed(&error))
+                maps.patch(ROOTS, &PatchParams::default(), &patch)
+                    .await
+                    .map(drop)
+                    .map_err(|error| failed(&error))
             }
             Ok(None) => {
                 let mut map = ConfigMap { data: Some(wanted), ..ConfigMap::default() };
@@ -178,8 +184,10 @@ fn said(before: &Roots, after: &Roots) -> &'static str {
 
 fn made(roots: &Roots) -> Secret {
     let there = data(roots).into_iter().filter(|(_, value)| !value.is_null());
-    let bytes = there.filter_map(|(name, value)| Some((name.to_owned(), serde_json::from_value(value).ok()?)));
-    let mut secret = Secret { data: Some(bytes.collect::<BTreeMap<String, ByteString>>()), ..Secret::default() };
+    let bytes =
+        there.filter_map(|(name, value)| Some((name.to_owned(), serde_json::from_value(value).ok()?)));
+    let mut secret =
+        Secret { data: Some(bytes.collect::<BTreeMap<String, ByteString>>()), ..Secret::default() };
     secret.metadata.name = Some(SECRET.into());
     secret.type_ = Some("Opaque".into());
     secret
@@ -190,7 +198,8 @@ fn data(roots: &Roots) -> BTreeMap<&'static str, Value> {
     let text = |text: &str| json!(ByteString(text.as_bytes().to_vec()));
     let some = |value: Option<&str>| value.map_or(Value::Null, text);
     let next = roots.next.as_ref();
-    let (since, until) = (next.map(|(_, at)| at.to_string()), roots.old.as_ref().map(|(_, at)| at.to_string()));
+    let (since, until) =
+        (next.map(|(_, at)| at.to_string()), roots.old.as_ref().map(|(_, at)| at.to_string()));
     BTreeMap::from([
         (entry::CERTIFICATE, text(&roots.signing.certificate)),
         (entry::KEY, text(&roots.signing.key)),
@@ -224,7 +233,11 @@ fn read(secret: &Secret) -> Result<Roots, String> {
         Some(certificate) => Some((certificate, time(entry::OLD_UNTIL)?)),
         None => None,
     };
-    Ok(Roots { signing: Pair { certificate: needed(entry::CERTIFICATE)?, key: needed(entry::KEY)? }, next, old })
+    Ok(Roots {
+        signing: Pair { certificate: needed(entry::CERTIFICATE)?, key: needed(entry::KEY)? },
+        next,
+        old,
+    })
 }
 
 #[cfg(test)]

@@ -38,7 +38,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// Somebody else serves there, or the machine refuses it.
 pub(super) async fn unix(service: Arc<Calls>, path: &Path) -> Result<(), String> {
-    let taken = format!("another control plane serves on {}: stop it, or give this one its own socket", path.display());
+    let taken = format!(
+        "another control plane serves on {}: stop it, or give this one its own socket",
+        path.display()
+    );
     let (listener, _bound) = grpc::listen(path, &taken).await.map_err(|error| error.to_string())?;
     eprintln!("sextant control: mesh: nodes call at unix:{}", path.display());
     let served = plugin::server(service).serve(listener, std::future::pending(), GRACE).await;

@@ -90,7 +90,8 @@ impl Plane {
                 eprintln!("sextant control: warning: mesh: cannot write what nodes are to be told: {error}");
             }
         });
-        let serving = futures_util::future::try_join_all(addresses.iter().map(|address| self.listen(address)));
+        let serving =
+            futures_util::future::try_join_all(addresses.iter().map(|address| self.listen(address)));
         tokio::select! {
             () = following => Ok(()),
             served = serving => served.map(drop),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grpc::{Code, Messages, Sender, Status};
-use meshwire::contract::v1::{FollowRequest, MeshControl, SignRequest, SignResponse, Update};
 use meshwire::contract::parts;
+use meshwire::contract::v1::{FollowRequest, MeshControl, SignRequest, SignResponse, Update};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -60,7 +60,8 @@ impl MeshControl for Calls {
             return Err(Status::new(Code::PermissionDenied, text));
         }
         let authority = self.authority.borrow().clone();
-        let missing = || Status::new(Code::Unavailable, "the mesh has no certificate authority yet; call again");
+        let missing =
+            || Status::new(Code::Unavailable, "the mesh has no certificate authority yet; call again");
         let authority = authority.ok_or_else(missing)?;
         let signed = authority.sign(&request.identity, &request.csr_der, now())?;
         Ok(SignResponse {
@@ -88,7 +89,9 @@ async fn follow(
     let unwritten = |error: serde_json::Error| {
         Status::new(Code::Internal, format!("cannot write what the mesh is: {error}"))
     };
-    let roots = |authority: &mut Kept| authority.borrow_and_update().as_ref().map(|authority| authority.roots.clone());
+    let roots = |authority: &mut Kept| {
+        authority.borrow_and_update().as_ref().map(|authority| authority.roots.clone())
+    };
     loop {
         let Beginning { mut revision, packed, mut view, mut changes } = hub.begin(node).map_err(unwritten)?;
         for part in parts(revision, true, packed, roots(&mut authority)) {

@@ -100,7 +100,9 @@ impl Writer {
             Err(Error::Api(status)) if status.code == 409 => return Next::Again,
             Err(error) => {
                 let cause = client::causes(&error);
-                eprintln!("sextant control: warning: mesh: cannot write the status of {id}, and tries again: {cause}");
+                eprintln!(
+                    "sextant control: warning: mesh: cannot write the status of {id}, and tries again: {cause}"
+                );
                 return Next::Again;
             }
         }
@@ -225,7 +227,10 @@ mod tests {
             reason: if accepted { "Accepted" } else { "NoMatchingParent" },
             message: message.into(),
         };
-        ParentStatus { reference: json!({"group": "", "kind": "Service", "name": name}), conditions: vec![condition] }
+        ParentStatus {
+            reference: json!({"group": "", "kind": "Service", "name": name}),
+            conditions: vec![condition],
+        }
     }
 
     fn report(generation: i64, parents: &[ParentStatus]) -> Report {
@@ -248,7 +253,10 @@ mod tests {
         let there = json!(renewed(&Value::Null, &report(1, &[parent("web", true, "well")]), EARLY).unwrap());
         let told = renewed(&there, &report(2, &[parent("web", true, "still")]), LATE).unwrap();
         let condition = &told[0]["conditions"][0];
-        assert_eq!((&condition["lastTransitionTime"], &condition["observedGeneration"]), (&json!(EARLY), &json!(2)));
+        assert_eq!(
+            (&condition["lastTransitionTime"], &condition["observedGeneration"]),
+            (&json!(EARLY), &json!(2))
+        );
         assert_eq!(condition["message"], "still");
         let turned = renewed(&there, &report(2, &[parent("web", false, "gone")]), LATE).unwrap();
         assert_eq!(turned[0]["conditions"][0]["lastTransitionTime"], LATE);

@@ -157,7 +157,8 @@ fn the_next_root_is_told_for_a_day_before_it_signs() {
     assert_eq!(Some(&signs.signing), told.next.as_ref().map(|(pair, _)| pair));
     assert_eq!(signs.old.as_ref().map(|(old, _)| old), Some(&roots.signing.certificate));
     // A root that has ended signs nothing: it would be trusted by nobody.
-    let refused = Authority::of(&roots).unwrap().sign(WEB, &request(&p256(), &[]), NOW + 366 * DAY).unwrap_err();
+    let refused =
+        Authority::of(&roots).unwrap().sign(WEB, &request(&p256(), &[]), NOW + 366 * DAY).unwrap_err();
     assert!(refused.message.contains("root has ended"), "{refused}");
 }
 
@@ -199,8 +200,10 @@ impl Cluster {
     }
 
     fn service(&mut self, name: &str) {
-        let port = ServicePort { name: "http".into(), port: 80, transport: Transport::Tcp, app_protocol: None };
-        let service = Service { kind: ServiceKind::ClusterIp(vec![[10, 96, 0, 1].into()]), ports: vec![port] };
+        let port =
+            ServicePort { name: "http".into(), port: 80, transport: Transport::Tcp, app_protocol: None };
+        let service =
+            Service { kind: ServiceKind::ClusterIp(vec![[10, 96, 0, 1].into()]), ports: vec![port] };
         self.compiler.enter(Change::Service(Name::new("shop", name), Some(service)));
     }
 
@@ -260,7 +263,11 @@ impl Node {
     }
 
     fn knows(&self) -> Vec<String> {
-        self.model.iter().map(|(key, _)| key.to_string()).filter(|key| !key.starts_with("endpoints")).collect()
+        self.model
+            .iter()
+            .map(|(key, _)| key.to_string())
+            .filter(|key| !key.starts_with("endpoints"))
+            .collect()
     }
 }
 
@@ -277,7 +284,8 @@ fn a_node_is_told_of_services_its_pods_members_and_what_guards_its_own() {
     cluster.settle();
     let (mut one, two) = (Node::begin(&cluster, "node-1"), Node::begin(&cluster, "node-2"));
     let web = "frontend shop/web:80/tcp";
-    let all = [web, "policy shop/of-web", "workload shop/far", "workload shop/own", "workload shop/own-outside"];
+    let all =
+        [web, "policy shop/of-web", "workload shop/far", "workload shop/own", "workload shop/own-outside"];
     assert_eq!(one.knows(), all);
     assert_eq!(
         two.knows(),
@@ -302,7 +310,9 @@ fn a_node_is_told_of_services_its_pods_members_and_what_guards_its_own() {
     cluster.settle();
     one.follow(&cluster);
     let own = Key::Workload(Name::new("shop", "own"));
-    assert!(matches!(&**one.model.get(&own).unwrap(), Entry::Workload(pod) if pod.policies == [Name::new("shop", "second")]));
+    assert!(
+        matches!(&**one.model.get(&own).unwrap(), Entry::Workload(pod) if pod.policies == [Name::new("shop", "second")])
+    );
     assert!(one.knows().contains(&"policy shop/second".to_owned()));
     assert!(!one.knows().contains(&"policy shop/of-web".to_owned()));
 }
@@ -317,7 +327,10 @@ fn a_policy_comes_with_the_first_pod_that_it_guards_and_goes_with_the_last() {
     assert_eq!(node.knows(), [""; 0]);
     cluster.pod("a", "web", "node-1", true);
     cluster.settle();
-    assert_eq!((node.follow(&cluster), node.knows()), (2, vec!["policy shop/of-web".into(), "workload shop/a".into()]));
+    assert_eq!(
+        (node.follow(&cluster), node.knows()),
+        (2, vec!["policy shop/of-web".into(), "workload shop/a".into()])
+    );
     cluster.compiler.enter(Change::Pod(Name::new("shop", "a"), None));
     cluster.settle();
     assert_eq!((node.follow(&cluster), node.knows()), (2, Vec::new()));

@@ -51,7 +51,9 @@ fn learned(events: &[Event]) -> BTreeMap<String, Known> {
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
     let now = Instant::now();
     for event in all {
-        let (Some(uid), Some(reason)) = (event.involved_object.uid.clone(), event.reason.clone()) else { continue };
+        let (Some(uid), Some(reason)) = (event.involved_object.uid.clone(), event.reason.clone()) else {
+            continue;
+        };
         if reason == OVER {
             known.remove(&uid);
             continue;
@@ -158,18 +160,19 @@ mod tests {
     fn what_lasts_is_told_again_before_the_server_forgets_it() {
         let (mut known, start) = (Known::default(), Instant::now());
         let one = [finding(Reason::Conflicted, "a")];
-        let told = [0, 29, 30, 59, 60].map(|minutes| {
-            news(&mut known, &one, start + Duration::from_mins(minutes)).len()
-        });
+        let told = [0, 29, 30, 59, 60]
+            .map(|minutes| news(&mut known, &one, start + Duration::from_mins(minutes)).len());
         assert_eq!(told, [1, 0, 1, 0, 1]);
     }
 
     #[test]
     fn what_a_process_before_has_told_is_not_told_again() {
         let event = |uid: &str, second: u32, reason: &str, text: &str| -> Event {
-            serde_json::from_value(json!({"metadata": {"name": "e"}, "involvedObject": {"uid": uid}, "reason": reason,
+            serde_json::from_value(
+                json!({"metadata": {"name": "e"}, "involvedObject": {"uid": uid}, "reason": reason,
                 "message": text, "type": if reason == OVER { "Normal" } else { "Warning" },
-                "eventTime": format!("2026-01-01T00:00:{second:02}.000000Z")}))
+                "eventTime": format!("2026-01-01T00:00:{second:02}.000000Z")}),
+            )
             .unwrap()
         };
         let one = finding(Reason::NotFound, "a");

@@ -31,7 +31,8 @@ const SPREAD: Duration = Duration::from_secs(3600);
 /// Who is given what was signed.
 pub(super) trait Keep {
     /// This proves an identity from now on, until `not_after`: a chain in DER, the identity's own first, and its key in DER (PKCS #8).
-    fn set(&self, identity: &str, chain: &[Vec<u8>], key: &[u8], not_after: SystemTime) -> Result<(), String>;
+    fn set(&self, identity: &str, chain: &[Vec<u8>], key: &[u8], not_after: SystemTime)
+    -> Result<(), String>;
 
     /// Peers are whom these have signed from now on, in DER.
     fn set_roots(&self, roots: &[Vec<u8>]) -> Result<(), String>;
@@ -176,7 +177,9 @@ impl<K: Keep> Identities<K> {
                             Duration::ZERO => String::new(),
                             left => format!("; the one that there is lasts for {} s", left.as_secs()),
                         };
-                        eprintln!("sextant mesh: warning: no certificate for {identity}: {why}; tries again{has}");
+                        eprintln!(
+                            "sextant mesh: warning: no certificate for {identity}: {why}; tries again{has}"
+                        );
                         one.told = why;
                     }
                     one.due = SystemTime::now() + one.wait.mul_f64(1.0 + 0.25 * chance());
@@ -260,8 +263,11 @@ mod tests {
         let mut take = |wanted: &mut Wanted, set: Vec<Shared>, removed: Vec<Key>| {
             wanted.take(&Delta { set, removed });
             let is_news = all.has_changed().unwrap();
-            let names: Vec<String> =
-                all.borrow_and_update().iter().map(|one| one.rsplit('/').next().unwrap().to_owned()).collect();
+            let names: Vec<String> = all
+                .borrow_and_update()
+                .iter()
+                .map(|one| one.rsplit('/').next().unwrap().to_owned())
+                .collect();
             (is_news, names.join(" "))
         };
         let set = vec![

@@ -150,7 +150,8 @@ impl Source {
             }
             Self::Plane(way) => {
                 let way = Arc::new(way);
-                let outlets = Outlets { client: watch::Sender::new(None), roots: watch::Sender::new(Vec::new()) };
+                let outlets =
+                    Outlets { client: watch::Sender::new(None), roots: watch::Sender::new(Vec::new()) };
                 let identities = Identities {
                     way: way.clone(),
                     keep: Proofs::default(),

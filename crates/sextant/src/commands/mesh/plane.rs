@@ -46,7 +46,8 @@ impl Way {
     /// What shows who this is, if it is asked for.
     pub(super) fn token(&self) -> Result<String> {
         let Some(path) = &self.token else { return Ok(String::new()) };
-        let text = std::fs::read_to_string(path).context(|| format!("read the token in {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).context(|| format!("read the token in {}", path.display()))?;
         Ok(text.trim().to_owned())
     }
 
@@ -82,13 +83,15 @@ async fn roots(trust: &Trust) -> Result<Vec<Vec<u8>>> {
             let place = format!("config map {namespace}/{name}");
             let maps: Api<ConfigMap> = Api::namespaced((**cluster).clone(), namespace);
             let map = maps.get(name).await;
-            let map = map.map_err(|error| Failure::new(format!("cannot read {place}: {}", client::causes(&error))))?;
+            let map = map
+                .map_err(|error| Failure::new(format!("cannot read {place}: {}", client::causes(&error))))?;
             let text = map.data.and_then(|mut data| data.remove(entry));
             (text.ok_or_else(|| Failure::new(format!("cannot use {place}: it has no {entry}")))?, place)
         }
     };
     let read = CertificateDer::pem_slice_iter(text.as_bytes()).map(|one| one.map(|one| one.to_vec()));
-    let roots: Vec<Vec<u8>> = read.collect::<Result<_, _>>().context(|| format!("use the roots in {place}"))?;
+    let roots: Vec<Vec<u8>> =
+        read.collect::<Result<_, _>>().context(|| format!("use the roots in {place}"))?;
     if roots.is_empty() {
         return Err(Failure::new(format!("cannot use the roots in {place}: no certificate is there")));
     }
@@ -163,7 +166,9 @@ type Told = (Option<Delta>, Option<Vec<Vec<u8>>>);
 impl Following {
     /// Takes a part; what it comes to, once it is the last.
     fn take(&mut self, update: Update) -> Result<Option<Told>, String> {
-        let Some(gathered) = self.gathering.take(update).map_err(|error| error.to_string())? else { return Ok(None) };
+        let Some(gathered) = self.gathering.take(update).map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
         let Gathered { whole, delta, roots, .. } = gathered;
         if !whole {
             let Some(model) = &mut self.model else {
