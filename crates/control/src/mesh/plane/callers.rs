@@ -85,8 +85,7 @@ impl Tokens {
         let unavailable =
             |why: String| Status::new(Code::Unavailable, format!("cannot review the token: {why}"));
         let _permit = self.asking.acquire().await.map_err(|error| unavailable(error.to_string()))?;
-        let spec =
-            TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let spec = TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         let reviews: Api<TokenReview> = Api::all(self.client.clone());
         let params = PostParams::default();

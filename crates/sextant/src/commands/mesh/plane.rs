@@ -126,7 +126,7 @@ pub(super) async fn follow(way: &Way, tell: &UnboundedSender<Delta>, outlets: &O
                                     let _gone = tell.send(delta);
                                 }
                                 if !std::mem::take(&mut told).is_empty() {
-                                    eprintln!("sextant mesh: follows the control plane again");
+                                    eprintln!("sextant mesh: follows the control plane");
                                 }
                                 wait = FIRST;
                             }
