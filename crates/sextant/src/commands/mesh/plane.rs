@@ -119,7 +119,12 @@ pub(super) async fn follow(way: &Way, tell: &UnboundedSender<Delta>, outlets: &O
                         Ok(Some(update)) => match following.take(update) {
                             Ok(Some((delta, roots))) => {
                                 if let Some(roots) = roots {
-                                    outlets.roots.send_replace(roots);
+                                    // They are told each time that it is followed anew.
+                                    outlets.roots.send_if_modified(|now| {
+                                        let is_other = *now != roots;
+                                        *now = roots;
+                                        is_other
+                                    });
                                 }
                                 if let Some(delta) = delta {
                                     // Nobody goes by it any more at the end.
