@@ -40,7 +40,7 @@ pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
-pub(crate) use mesh::MeshArgs;
+pub(crate) use mesh::{ControlPlane, MeshArgs};
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod objects;
+mod plane;
 #[path = "../control/rig.rs"]
 mod rig;
 mod runtime;

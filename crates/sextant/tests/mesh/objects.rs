@@ -13,7 +13,7 @@ pub(crate) const WEB: &str = "10.96.1.1";
 const V1: (&str, &str) = ("10.55.0.3", "10.96.1.2");
 const V2: (&str, &str) = ("10.55.0.4", "10.96.1.3");
 
-fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+pub(crate) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource {
         group: group.into(),
         version: version.into(),
@@ -23,7 +23,8 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
     }
 }
 
-fn splits(rig: &Rig) -> Api<DynamicObject> {
+/// All of them.
+pub(crate) fn splits(rig: &Rig) -> Api<DynamicObject> {
     let kind = resource("split.smi-spec.io", "v1alpha4", "TrafficSplit", "trafficsplits");
     Api::namespaced_with(rig.client.clone(), "default", &kind)
 }
@@ -68,7 +69,12 @@ pub(crate) async fn services(rig: &Rig, weights: [u32; 2]) {
 
 /// Other weights.
 pub(crate) async fn weigh(rig: &Rig, weights: [u32; 2]) {
-    let patch = Patch::Merge(json!({"spec": {"backends": backends(weights)}}));
+    split(rig, backends(weights)).await;
+}
+
+/// Other backends.
+pub(crate) async fn split(rig: &Rig, backends: Value) {
+    let patch = Patch::Merge(json!({"spec": {"backends": backends}}));
     splits(rig).patch("web", &PatchParams::default(), &patch).await.unwrap();
 }
 
