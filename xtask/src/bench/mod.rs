@@ -33,7 +33,7 @@ use crate::program::{built, call, cargo};
 use report::Report;
 
 /// The profile that what measures is built with.
-const CLIENTS: &str = "clients";
+pub(crate) const CLIENTS: &str = "clients";
 
 /// A contest.
 struct Entry {
