@@ -1,6 +1,5 @@
 //! The client: what it asks, and what came of it. It is in the pod's network, and on the processor that is not measured.
 
-use std::future::Future;
 use std::io::{Error, Result};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -139,7 +138,7 @@ pub(super) fn http(to: SocketAddr, pids: &[u32]) -> Result<Cost> {
         let all = connections(to, CONNECTIONS).await?;
         measured(all, pids, |mut one: Asking, end| async move {
             let count = one.until(end).await?;
-            Ok((one, count))
+            Ok::<_, Error>((one, count))
         })
         .await
     })
@@ -152,7 +151,7 @@ pub(super) fn paced(to: SocketAddr) -> Result<f64> {
         let mut all = connections(to, CONNECTIONS).await?;
         together(&mut all, Instant::now() + WARM, |mut one: Asking, end| async move {
             let count = one.until(end).await?;
-            Ok((one, count))
+            Ok::<_, Error>((one, count))
         })
         .await?;
         let (begin, gap) = (Instant::now(), Duration::from_secs(1) / PACE);
@@ -199,6 +198,8 @@ pub(super) fn rest(to: SocketAddr, count: usize) -> Result<Vec<std::net::TcpStre
         for _ in 0..count {
             let mut one = Asking::connect(to).await?;
             one.ask().await?;
+            // Its end is a reset: no port waits for what may come yet, and the next side has all of them.
+            rustix::net::sockopt::set_socket_linger(&one.stream, Some(Duration::ZERO))?;
             held.push(one.stream.into_std()?);
         }
         Ok(held)
@@ -234,7 +235,7 @@ pub(super) fn calls(to: SocketAddr, pids: &[u32]) -> Result<Cost> {
                         .map_err(|_| Error::other("a call is not answered"))??;
                     count += 1;
                 }
-                Ok((sender, count))
+                Ok::<_, Error>((sender, count))
             }
         })
         .await

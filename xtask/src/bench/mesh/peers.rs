@@ -79,7 +79,7 @@ impl Peer<'_> {
 }
 
 fn haproxy() -> String {
-    let most = 2 * IDLE + 1000;
+    let most = IDLE + 2000;
     format!(
         "global\n nbthread 1\n maxconn {most}\n\
          defaults\n mode http\n maxconn {most}\n timeout connect 5s\n timeout client 300s\n timeout server 300s\n http-reuse always\n\
@@ -95,7 +95,7 @@ fn haproxy() -> String {
 }
 
 fn nginx(folder: &Path) -> String {
-    let (most, pid) = (2 * IDLE + 1000, folder.join("nginx.pid"));
+    let (most, pid) = (IDLE + 2000, folder.join("nginx.pid"));
     let pid = pid.display();
     format!(
         "load_module {MODULE};\nuser root;\ndaemon off;\nworker_processes 1;\nworker_rlimit_nofile {most};\npid {pid};\n\

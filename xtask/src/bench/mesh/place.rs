@@ -159,7 +159,7 @@ pub(super) fn pin(processor: Processor) -> Result<(), String> {
     let mut set = (0..CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu));
     let one = match processor {
         Processor::First => set.next(),
-        Processor::Last => set.last(),
+        Processor::Last => set.next_back(),
     };
     let mut wanted = CpuSet::new();
     wanted.set(one.ok_or("there is no processor")?);
