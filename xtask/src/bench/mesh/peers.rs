@@ -78,10 +78,11 @@ impl Peer<'_> {
     }
 }
 
+/// It would have two descriptors for each connection, of which a machine may not have so many: those that rest have no second one.
 fn haproxy() -> String {
     let most = IDLE + 2000;
     format!(
-        "global\n nbthread 1\n maxconn {most}\n\
+        "global\n nbthread 1\n maxconn {most}\n no strict-limits\n\
          defaults\n mode http\n maxconn {most}\n timeout connect 5s\n timeout client 300s\n timeout server 300s\n http-reuse always\n\
          frontend web\n bind 127.0.0.1:{ASKED}\n acl admin path_reg ^/admin\n acl any path_reg ^/\n acl asked method GET POST\n \
          use_backend web if admin\n use_backend web if any asked\n default_backend web\n\
