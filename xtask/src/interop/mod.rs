@@ -71,7 +71,7 @@ fn ignored(test: &str, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<()
 }
 
 /// A folder with a library of PyPI's and what it needs, by a requirement that names one version. It is fetched once.
-fn python_library(requirement: &str) -> Result<PathBuf> {
+pub(crate) fn python_library(requirement: &str) -> Result<PathBuf> {
     // Libraries have parts that are of one version of Python alone.
     let version = || {
         let mut python = Command::new("python3");

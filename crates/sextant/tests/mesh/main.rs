@@ -7,6 +7,7 @@ mod plane;
 #[path = "../control/rig.rs"]
 mod rig;
 mod runtime;
+mod situations;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _};
