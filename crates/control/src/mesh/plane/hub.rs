@@ -83,7 +83,8 @@ impl Hub {
     /// Waits until all that there was at the start is known.
     pub(super) async fn known(&self) {
         // The sender lives in `self`.
-        let _never = self.known.subscribe().wait_for(|known| *known).await;
+        let mut known = self.known.subscribe();
+        let _never = known.wait_for(|known| *known).await;
     }
 
     /// What a node is told of everything, and from then on of what changes.
