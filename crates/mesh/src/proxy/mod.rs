@@ -27,21 +27,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use rules::{Frontend, Protocol, Service};
+pub use rules::{Frontend, Protocol, RuleId, Service};
 pub use tables::{Builder, Tables};
+
+pub(crate) use answer::Answer;
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
 use crate::http1::{Bounds, Head};
 use crate::reactor::{Reactor, Socket, keep_alive, tcp};
+use crate::telemetry::{Line, Series, Snapshot, Subject, Telemetry, Viewed};
 use pool::Pool;
 use tunnel::Pipes;
+
+/// So many endpoints are read at a time, and those of the same port of a Service.
+const VIEWED: usize = 512;
 
 /// Whom a connection is for.
 pub trait Origin {
@@ -137,6 +145,8 @@ impl Default for Settings {
 pub struct Counts {
     /// Connections of clients.
     pub connections: u64,
+    /// Those of them that have ended.
+    pub ended: u64,
     /// Requests that were read.
     pub requests: u64,
     /// Requests that the proxy has answered itself.
@@ -168,6 +178,7 @@ pub struct Proxy {
     head: RefCell<Head>,
     draining: Cell<bool>,
     counts: Cell<Counts>,
+    telemetry: Telemetry,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -193,6 +204,7 @@ impl Proxy {
             head: RefCell::default(),
             draining: Cell::new(false),
             counts: Cell::default(),
+            telemetry: Telemetry::default(),
         });
         let swept = Rc::downgrade(&proxy);
         let reactor = reactor.clone();
@@ -202,6 +214,7 @@ impl Proxy {
                 reactor.until(reactor.now() + every.max(Duration::from_millis(100))).await;
                 let Some(proxy) = swept.upgrade() else { return };
                 proxy.pool.sweep(reactor.now());
+                proxy.telemetry.sweep(reactor.now());
             }
         });
         proxy
@@ -219,6 +232,16 @@ impl Proxy {
             _ => true,
         };
         let changed: Vec<Service> = (0..count).filter(changed).map(Service).collect();
+        self.telemetry.swaps.set(self.telemetry.swaps.get() + 1);
+        if !changed.is_empty() {
+            // An address that is another pod's now.
+            self.telemetry.end(|subject, series| match (subject.backend, subject.endpoint) {
+                (Some(backend), Some(endpoint)) if changed.binary_search(&backend).is_ok() => {
+                    tables.pod(backend, endpoint) != series.pod.as_ref()
+                }
+                _ => false,
+            });
+        }
         // Those that stay, with their Service or with another, must not end in between: their connections would be closed.
         for service in &changed {
             for endpoint in tables.endpoints(*service) {
@@ -295,9 +318,10 @@ impl Proxy {
         let _undelayed = rustix::net::sockopt::set_tcp_nodelay(&connection, true);
         let _unwatched = keep_alive(&connection);
         let destination = origin.destination(connection.as_fd());
+        let open = Open::new(self);
         let Ok(client) = self.reactor.socket(connection) else { return };
         let Ok(to) = destination else { return client.reset() };
-        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone()));
+        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone(), open));
     }
 
     /// Ends each connection of a client after the request it has, and at once where it has none. What is passed on unread goes on.
@@ -344,10 +368,106 @@ impl Proxy {
     pub fn forget(&self, network: Network) {
         self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
         self.pool.forget(network);
+        self.telemetry.end(|subject, _| subject.network == network);
+    }
+
+    /// What was counted, all at once and without networks, for who runs a proxy without a [`Node`](crate::node::Node).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let (mut series, mut endpoints) = (Vec::new(), Vec::new());
+        let (mut behind, mut place) = (None, None);
+        loop {
+            let (piece, next) = self.telemetry.read(behind);
+            series.extend(piece);
+            behind = next;
+            if behind.is_none() {
+                break;
+            }
+        }
+        loop {
+            let (piece, next) = self.viewed(place);
+            endpoints.extend(piece);
+            place = next;
+            if place.is_none() {
+                break;
+            }
+        }
+        Snapshot {
+            counts: self.counts(),
+            idle: self.idle(),
+            swaps: self.telemetry.swaps.get(),
+            lost: self.telemetry.lost(),
+            networks: Vec::new(),
+            series,
+            endpoints,
+            tables: self.tables(),
+        }
+    }
+
+    /// Has a line of each request and connection that ends go there; nowhere, if that is nowhere. What does not fit is lost, and counted.
+    pub fn watch(&self, lines: Option<SyncSender<Line>>) {
+        self.telemetry.watch(lines);
+    }
+
+    /// What is counted of everybody.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// When this turn of the loop began.
+    pub(crate) fn now(&self) -> std::time::Instant {
+        self.reactor.now()
+    }
+
+    /// The counts of those who ask so.
+    pub(crate) fn series(&self, subject: Subject) -> Rc<Series> {
+        self.telemetry.series(subject, self.reactor.now(), || {
+            let tables = self.tables.borrow();
+            tables.pod(subject.backend?, subject.endpoint?).cloned()
+        })
+    }
+
+    /// The tables that hold now.
+    pub(crate) fn tables(&self) -> Arc<Tables> {
+        self.tables.borrow().clone()
+    }
+
+    /// The endpoints of some balancers as their clients see them, and behind which to go on.
+    pub(crate) fn viewed(
+        &self,
+        behind: Option<(Service, Network)>,
+    ) -> (Vec<Viewed>, Option<(Service, Network)>) {
+        let balancers = self.balancers.borrow();
+        let from = behind.map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut viewed, mut last) = (Vec::new(), None);
+        for ((service, client), balancer) in balancers.range((from, Bound::Unbounded)) {
+            let seen = balancer.seen(self.reactor.now()).into_iter();
+            viewed.extend(seen.map(|seen| Viewed { client: *client, service: *service, seen }));
+            if viewed.len() >= VIEWED {
+                last = Some((*service, *client));
+                break;
+            }
+        }
+        (viewed, last)
     }
 
     fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {
         self.tables.borrow().frontend(to, namespace).cloned()
+    }
+}
+
+/// A client's connection, while it is open.
+pub(crate) struct Open(Rc<Proxy>);
+
+impl Open {
+    pub(crate) fn new(proxy: &Rc<Proxy>) -> Self {
+        Self(proxy.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.count(|counts| counts.ended += 1);
     }
 }
 
