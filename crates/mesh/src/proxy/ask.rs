@@ -170,8 +170,9 @@ pub(super) fn ask<'f>(
     Ok(Way::To { service, share, rule, from })
 }
 
-/// A path after a change.
-pub(super) fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
+/// A path after a change, of a request that a rule with this prefix is about.
+#[must_use]
+pub fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
     match edit {
         PathEdit::Full(new) if new.is_empty() => Cow::Borrowed("/"),
         PathEdit::Full(new) => Cow::Borrowed(new),

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
+pub use ask::edited;
 pub use rules::{Frontend, Protocol, RuleId, Service};
 pub use tables::{Builder, Tables};
 

@@ -28,7 +28,7 @@ use crate::proxy::{Counts, Network, Service, Tables};
 pub(crate) use call::Call;
 pub use histogram::Histogram;
 pub use line::{Line, Request};
-pub use page::page;
+pub use page::{page, rule};
 pub use series::{Counted, GRPC, Numbers};
 pub(crate) use series::{Series, Subject, add};
 

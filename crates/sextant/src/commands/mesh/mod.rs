@@ -1,13 +1,22 @@
-//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime.
+//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime; and what is asked of one that runs.
 
+mod admin;
+mod ask;
+mod known;
+mod lines;
 mod members;
+mod routes;
 mod sandboxes;
+mod why;
+mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::kubeconfig;
 use control::mesh::follow;
-use grpc::process;
+use grpc::page::Page;
+use grpc::{process, socket};
 use kube::Client;
 use ledger::{Owner, OwnerId, Record as _};
 use mesh::capture::Names;
@@ -16,12 +25,16 @@ use mesh::proxy::{Builder, Network, Settings};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smi::compile::{self, Outcome};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cli::MeshArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
+pub(super) use ask::run as ask;
+use known::Known;
+use lines::{Lines, Log};
 use members::Members;
 use sandboxes::Sandboxes;
 
@@ -77,26 +90,71 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
         let _gone = tell_over.send(network);
     })
     .context(|| "start a thread that serves pods".into())?;
+    let looker = serving.looker().context(|| "look at what is served".into())?;
+    let known = Known::new(looker, &node, &server);
+    let telling = Telling::start(instance, args, &known).await?;
     let (names, sandboxes) = (Names::of(&instance.name), Sandboxes::new(socket));
-    let mut members = Members::new(serving, owner, names, sandboxes)?;
+    let mut members = Members::new(serving, owner, names, sandboxes, known.clone())?;
     let resting = tokio::spawn(process::rest());
     let (tell, outcomes) = unbounded_channel();
     let following = follow(&client, compile::Settings::default(), Some(node.as_str()), move |outcome| {
         let _gone = tell.send(outcome);
     });
     let done = tokio::select! {
-        outcome = look_after(&mut members, outcomes, &mut overs) => outcome,
+        outcome = look_after(&mut members, &known, outcomes, &mut overs) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
     resting.abort();
     leave(members, &mut overs).await;
+    telling.end();
     done
+}
+
+/// What tells people and programs of what is done.
+struct Telling {
+    answering: JoinHandle<()>,
+    page: JoinHandle<()>,
+    lines: Arc<Lines>,
+    /// The socket's path, which goes with it.
+    _bound: socket::Bound,
+}
+
+impl Telling {
+    async fn start(instance: &Instance, args: &MeshArgs, known: &Known) -> Result<Self> {
+        let path = instance.run.join(wire::SOCKET);
+        let taken = format!("cannot listen on {}: somebody else answers there already", path.display());
+        let (listener, bound) = socket::listen(&path, &taken).await?;
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        let page = Page::listen(args.metrics, ("mesh", "--metrics"), "/metrics", kind).await?;
+        let log =
+            args.access_log.as_deref().map(|path| Log::open(path, args.access_log_format)).transpose()?;
+        let lines = Lines::start(known.clone(), log).context(|| "start to write lines".into())?;
+        let lines = Arc::new(lines);
+        let answering = tokio::spawn(admin::serve(listener, known.clone(), lines.clone()));
+        let paged = known.clone();
+        let page = tokio::spawn(async move {
+            page.serve(|| {
+                let known = paged.clone();
+                async move { known.page().map_err(|error| format!("cannot read what was counted: {error}\n")) }
+            })
+            .await;
+        });
+        Ok(Self { answering, page, lines, _bound: bound })
+    }
+
+    /// Nothing more is served: what is left to be written is.
+    fn end(self) {
+        self.answering.abort();
+        self.page.abort();
+        self.lines.end();
+    }
 }
 
 /// Goes by what the API server and the runtime tell.
 async fn look_after(
     members: &mut Members,
+    known: &Known,
     mut outcomes: UnboundedReceiver<Outcome>,
     overs: &mut UnboundedReceiver<Network>,
 ) -> Result<()> {
@@ -108,7 +166,9 @@ async fn look_after(
             outcome = outcomes.recv() => {
                 let Some(outcome) = outcome else { return Ok(()) };
                 let is_of_pods = members.take(&outcome.delta);
-                members.swap(builder.apply(outcome.delta))?;
+                let tables = builder.apply(outcome.delta.clone());
+                known.take(outcome.delta, &tables);
+                members.swap(tables)?;
                 if !std::mem::replace(&mut is_known, true) {
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");
