@@ -13,7 +13,7 @@ use super::detect::{Spoken, greets, said};
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
-use super::{Open, Origin, Proxy, RuleId, http2};
+use super::{Network, Open, Origin, Proxy, RuleId, http2};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Ending, Fault, Framing, Method};
 use crate::reactor::{Buffer, Socket, race};
@@ -32,7 +32,7 @@ pub(super) enum Next {
     /// Its end, told as one that is no proper end.
     Reset,
     /// It is a tunnel from here on, for the request of this subject.
-    Tunnel(Socket, Pick, Subject),
+    Tunnel(Socket, Pick, Box<Subject>),
 }
 
 /// Where a connection goes if nobody reads it, and by which rule.
@@ -110,8 +110,8 @@ fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Aim {
 async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr, origin: &dyn Origin) {
     match proxy.reach(origin, to).await {
         Ok(server) => {
-            let subject = Subject { network: origin.network(), ..Subject::default() };
-            unread(proxy, client, server, subject).await;
+            let subject = |network| Subject { network, ..Subject::default() };
+            unread(proxy, client, server, Passing::begin(proxy, subject(origin.network()))).await;
         }
         Err(_) => client.reset(),
     }
@@ -120,7 +120,7 @@ async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr, origin: &dyn
 /// To an endpoint, unread.
 async fn pass(proxy: &Rc<Proxy>, client: Socket, aim: Aim, origin: &dyn Origin) {
     match connect(proxy, aim, origin).await {
-        Some((pick, server)) => to_endpoint(proxy, client, pick, server, aim.subject(origin)).await,
+        Some((pick, server)) => to_endpoint(proxy, client, pick, server, (aim, origin)).await,
         None => {
             let has_some = proxy.balancer(origin.network(), aim.backend).is_some();
             let reason = if has_some { Reason::NoConnection } else { Reason::NoEndpoint };
@@ -130,10 +130,17 @@ async fn pass(proxy: &Rc<Proxy>, client: Socket, aim: Aim, origin: &dyn Origin) 
     }
 }
 
-async fn to_endpoint(proxy: &Rc<Proxy>, client: Socket, pick: Pick, server: Socket, subject: Subject) {
+async fn to_endpoint(
+    proxy: &Rc<Proxy>,
+    client: Socket,
+    pick: Pick,
+    server: Socket,
+    (aim, origin): (Aim, &dyn Origin),
+) {
     // All that is ever known of it: there was a connection.
     pick.went(Went::Connected, proxy.reactor.now());
-    unread(proxy, client, server, Subject { endpoint: Some(pick.address()), ..subject }).await;
+    let subject = || Subject { endpoint: Some(pick.address()), ..aim.subject(origin) };
+    unread(proxy, client, server, Passing::begin(proxy, subject())).await;
 }
 
 /// A connection to an endpoint of a Service; to another where there is none to the first.
@@ -160,9 +167,8 @@ async fn connect(proxy: &Rc<Proxy>, aim: Aim, origin: &dyn Origin) -> Option<(Pi
     None
 }
 
-async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket, subject: Subject) {
+async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket, passing: Box<Passing<'_>>) {
     proxy.count(|counts| counts.unread += 1);
-    let passing = Passing::begin(proxy, subject);
     if tunnel(&proxy.reactor, &client, &server, &proxy.pipes, passing.meters()).await.is_err() {
         passing.is_torn();
         client.reset();
@@ -213,7 +219,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             Box::pin(http2::serve(proxy, client, to, origin, ahead)).await;
         }
         (_, Some((pick, server))) => {
-            to_endpoint(&proxy, client, pick, server, aim.subject(&*origin)).await;
+            to_endpoint(&proxy, client, pick, server, (aim, &*origin)).await;
         }
         (_, None) => pass(&proxy, client, aim, &*origin).await,
     }
@@ -242,10 +248,7 @@ async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn O
         let next = match head(&proxy, &client, &mut buffer).await {
             // What a request needs is not held by a connection without one.
             Head::There(length) => Box::pin(one(&proxy, &client, &mut buffer, length, (to, &origin))).await,
-            Head::Wrong(answer) => {
-                let call = Call::new(origin.network(), proxy.reactor.now());
-                reply(&proxy, &client, &answer, &call).await
-            }
+            Head::Wrong(answer) => Box::pin(refuse(&proxy, &client, &answer, origin.network())).await,
             Head::Ended => return,
         };
         match next {
@@ -255,7 +258,7 @@ async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn O
             Next::Tunnel(server, pick, subject) => {
                 // What passes unread needs no buffer.
                 proxy.reactor.give_back(std::mem::take(&mut buffer));
-                unread(&proxy, client, server, subject).await;
+                unread(&proxy, client, server, Passing::begin(&proxy, *subject)).await;
                 return drop(pick);
             }
         }
@@ -406,6 +409,12 @@ pub(super) async fn answered(
         Ok(()) => Next::Close,
         Err(_) => Next::Reset,
     }
+}
+
+/// Answers what is no request.
+async fn refuse(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, network: Network) -> Next {
+    let call = Call::new(network, proxy.reactor.now());
+    reply(proxy, client, answer, &call).await
 }
 
 /// Answers a request of which nothing else is known, and which has ended with that.

@@ -101,7 +101,9 @@ impl Proxy {
             let failed = match self.reactor.before(limit_of_one, exchange.run(buffer)).await {
                 Ok(Ok(Done::Keep)) => return Next::Keep,
                 Ok(Ok(Done::Close)) => return Next::Close,
-                Ok(Ok(Done::Tunnel(server))) => return Next::Tunnel(server, pick, call.subject()),
+                Ok(Ok(Done::Tunnel(server))) => {
+                    return Next::Tunnel(server, pick, Box::new(call.subject()));
+                }
                 Ok(Err(failed)) => failed,
                 Err(Elapsed) if progress.stage.get() == Stage::Uploading => Failed::Unsent,
                 Err(Elapsed) => {

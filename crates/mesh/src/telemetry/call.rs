@@ -2,9 +2,10 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 
-use super::series::{Subject, add};
+use super::series::{Series, Subject, add};
 use super::{Line, Reason, Request};
 use crate::proxy::{Answer, Network, Proxy, RuleId, Service};
 
@@ -166,17 +167,18 @@ pub(crate) struct Passing<'p> {
     proxy: &'p Proxy,
     subject: Subject,
     began: Instant,
-    series: std::rc::Rc<super::Series>,
+    series: Rc<Series>,
     sent: Cell<u64>,
     received: Cell<u64>,
     torn: Cell<bool>,
 }
 
 impl<'p> Passing<'p> {
-    pub(crate) fn begin(proxy: &'p Proxy, subject: Subject) -> Self {
+    /// In a box: a connection that is not passed on so has no room for it.
+    pub(crate) fn begin(proxy: &'p Proxy, subject: Subject) -> Box<Self> {
         let series = proxy.series(subject);
         add(&series.opened, 1);
-        Self {
+        Box::new(Self {
             proxy,
             subject,
             began: proxy.now(),
@@ -184,7 +186,7 @@ impl<'p> Passing<'p> {
             sent: Cell::new(0),
             received: Cell::new(0),
             torn: Cell::new(false),
-        }
+        })
     }
 
     /// Where bytes are counted that go to the endpoint, and those that go to the client.

@@ -25,7 +25,7 @@ use smi::contract::Name;
 
 use crate::balance::Seen;
 use crate::proxy::{Counts, Network, Service, Tables};
-pub(crate) use call::Call;
+pub(crate) use call::{Call, Passing};
 pub use histogram::Histogram;
 pub use line::{Line, Request};
 pub use page::{page, rule};
