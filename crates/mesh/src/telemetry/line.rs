@@ -30,7 +30,7 @@ pub struct Line {
     pub status: u16,
     /// The answer's status of gRPC.
     pub grpc: Option<u8>,
-    /// From its first byte, or the connection's beginning, to its end.
+    /// From when its head was there, or the connection began, to its end.
     pub took: Duration,
     /// Bytes to the endpoint, of HTTP/2 those of bodies.
     pub sent: u64,

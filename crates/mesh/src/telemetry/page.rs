@@ -31,8 +31,8 @@ impl Labels {
     }
 
     fn name(&mut self, [namespace, name]: [&str; 2], of: Option<&Name>) {
-        self.add(namespace, of.map_or("", |of| &of.namespace));
-        self.add(name, of.map_or("", |of| &of.name));
+        self.add(namespace, of.map_or("", |of| of.namespace.as_str()));
+        self.add(name, of.map_or("", |of| of.name.as_str()));
     }
 
     fn service(&mut self, words: [&str; 3], tables: &Tables, service: Option<Service>) {
@@ -192,7 +192,7 @@ fn connections(text: &mut String, all: &ByLabels) {
 
 fn durations(text: &mut String, all: &ByLabels) {
     let name = "request_duration_seconds";
-    head(text, name, "histogram", "From a request's first byte to its answer's last.");
+    head(text, name, "histogram", "From when a request's head was there to the end of its answer.");
     for (labels, numbers) in all {
         let (latency, count) = (&numbers.latency, numbers.latency.count());
         if count == 0 {

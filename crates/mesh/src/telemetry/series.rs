@@ -149,7 +149,7 @@ pub struct Numbers {
     pub grpc: [u64; GRPC],
     /// Requests that did not go well, by [`Reason::ALL`].
     pub reasons: [u64; Reason::ALL.len()],
-    /// From a request's first byte to its answer's last, of those with an answer.
+    /// From when a request's head was there to the end of its answer, of those with an answer.
     pub latency: Histogram,
     /// Bytes to endpoints, of HTTP/2 those of bodies.
     pub sent: u64,

@@ -133,7 +133,7 @@ impl Telling {
         let lines = Arc::new(lines);
         let answering = tokio::spawn(admin::serve(listener, known.clone(), lines.clone()));
         let paged = known.clone();
-        let page = tokio::spawn(async move {
+        let page: JoinHandle<()> = tokio::spawn(async move {
             page.serve(|| {
                 let known = paged.clone();
                 async move { known.page().map_err(|error| format!("cannot read what was counted: {error}\n")) }

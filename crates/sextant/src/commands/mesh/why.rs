@@ -248,14 +248,17 @@ impl<'a> Finding<'a> {
         let rest = (question, asked.query, host.as_str());
         let own =
             Backend { to: To::Service { service: service.clone(), port }, weight: 1, filters: Vec::new() };
-        let (mut is_http, mut filters, mut prefix) = (true, Vec::new(), None);
+        // What the Service says is something else is not read, unless somebody has routes of HTTP for it.
+        let known = ["", "http", "HTTP", "kubernetes.io/ws", "kubernetes.io/h2c", "grpc"];
+        let mut is_http = frontend.app_protocol.as_deref().is_none_or(|protocol| known.contains(&protocol));
+        let (mut filters, mut prefix) = (Vec::new(), None);
         let backends = match &frontend.routing {
             Routing::Plain => {
                 self.step("rule", "none: to the Service's own endpoints");
                 vec![own]
             }
             Routing::Weighted(weighted) => {
-                is_http = weighted.each == Each::Request;
+                is_http &= weighted.each == Each::Request;
                 let each = if is_http { "each request" } else { "each connection, unread," };
                 self.step("rule", format!("{}: {each} by weight", telemetry::rule(&weighted.from)));
                 weighted.backends.clone()
@@ -266,6 +269,7 @@ impl<'a> Finding<'a> {
                 ));
             }
             Routing::Http(http) => {
+                is_http = true;
                 let matcher = Matcher::new(http.matches.iter().map(|matched| &matched.requests))
                     .map_err(|error| error.to_string())?;
                 let matched =
