@@ -18,7 +18,8 @@ struct Labels(String);
 
 impl Labels {
     fn add(&mut self, name: &str, value: &str) {
-        let _infallible = write!(self.0, "{}{name}=\"", if self.0.is_empty() { "" } else { "," });
+        let comma = if self.0.is_empty() { "" } else { "," };
+        let _infallible = write!(self.0, "{comma}{name}=\"");
         for c in value.chars() {
             match c {
                 '\\' => self.0.push_str("\\\\"),

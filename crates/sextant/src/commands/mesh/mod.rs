@@ -16,7 +16,7 @@ use std::time::Duration;
 use client::kubeconfig;
 use control::mesh::follow;
 use grpc::page::Page;
-use grpc::{process, socket};
+use grpc::{Bound, listen, process};
 use kube::Client;
 use ledger::{Owner, OwnerId, Record as _};
 use mesh::capture::Names;
@@ -117,14 +117,14 @@ struct Telling {
     page: JoinHandle<()>,
     lines: Arc<Lines>,
     /// The socket's path, which goes with it.
-    _bound: socket::Bound,
+    _bound: Bound,
 }
 
 impl Telling {
     async fn start(instance: &Instance, args: &MeshArgs, known: &Known) -> Result<Self> {
         let path = instance.run.join(wire::SOCKET);
         let taken = format!("cannot listen on {}: somebody else answers there already", path.display());
-        let (listener, bound) = socket::listen(&path, &taken).await?;
+        let (listener, bound) = listen(&path, &taken).await?;
         let kind = "text/plain; version=0.0.4; charset=utf-8";
         let page = Page::listen(args.metrics, ("mesh", "--metrics"), "/metrics", kind).await?;
         let log =
