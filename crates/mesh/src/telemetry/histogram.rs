@@ -56,7 +56,7 @@ impl Recorder {
     /// What was counted.
     pub(crate) fn read(&self) -> Histogram {
         let mut parts = Vec::new();
-        for (octave, number) in self.octaves.iter().zip(0..) {
+        for (octave, number) in self.octaves.iter().zip(0_usize..) {
             let Some(octave) = octave.get() else { continue };
             let counts = octave.iter().map(Cell::get).zip(number * PARTS..);
             parts.extend(counts.filter(|(count, _)| *count > 0).map(|(count, place)| (place, count)));
