@@ -21,7 +21,7 @@ use crate::cli::LogFormat;
 use crate::failure::{Context, Result};
 
 /// So many lines may wait to be written.
-const RING: usize = 8192;
+const RING: usize = 4096;
 /// How often they are.
 const OFTEN: Duration = Duration::from_millis(50);
 /// So many may wait for one who looks on.
@@ -145,11 +145,13 @@ impl Drop for Lines {
 }
 
 fn take(known: &Known, mut log: Option<Log>, shared: &Shared) {
-    let (lines, received) = sync_channel(RING);
-    let mut is_watched = false;
+    // A megabyte, which is there only while somebody wants lines.
+    let mut received = None;
     loop {
         let is_over = shared.is_over.load(Ordering::Relaxed);
-        pass(known, &received, &mut log, shared);
+        if let Some(received) = &received {
+            pass(known, received, &mut log, shared);
+        }
         if is_over {
             return;
         }
@@ -158,19 +160,22 @@ fn take(known: &Known, mut log: Option<Log>, shared: &Shared) {
             taps.retain(|tap| !tap.events.is_closed());
             !taps.is_empty()
         };
-        if is_wanted != is_watched {
-            if watch(known, is_wanted.then(|| lines.clone())).is_err() {
+        if is_wanted != received.is_some() {
+            let (lines, taken) = if is_wanted { both() } else { (None, None) };
+            if known.looker().watch(lines).is_err() {
                 // Nobody serves any more.
                 return;
             }
-            is_watched = is_wanted;
+            received = taken;
         }
-        if is_watched { thread::sleep(OFTEN) } else { thread::park() }
+        if received.is_some() { thread::sleep(OFTEN) } else { thread::park() }
     }
 }
 
-fn watch(known: &Known, lines: Option<SyncSender<Line>>) -> io::Result<()> {
-    known.looker().watch(lines)
+/// Both ends of a new channel.
+fn both() -> (Option<SyncSender<Line>>, Option<Receiver<Line>>) {
+    let (lines, received) = sync_channel(RING);
+    (Some(lines), Some(received))
 }
 
 /// Passes on what there is.
