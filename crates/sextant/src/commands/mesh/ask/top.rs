@@ -188,12 +188,12 @@ mod tests {
 
     use super::*;
 
-    fn numbers(requests: u64, failures: u64, millis: u64) -> Numbers {
+    fn numbers(requests: u64, failures: u64, more: u64) -> Numbers {
         let mut classes = [0; 6];
         classes[2] = requests - failures;
         classes[5] = failures;
-        // One place for all of them: that of so many microseconds is found by counting up to it.
-        let latency = Histogram::of([(16 + usize::try_from(millis).unwrap(), requests)], requests * 1000);
+        // All of them in the part of 16 us and so many more.
+        let latency = Histogram::of([(16 + usize::try_from(more).unwrap(), requests)], requests * 1000);
         Numbers { classes, latency, ..Numbers::default() }
     }
 
