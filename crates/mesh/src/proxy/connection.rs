@@ -177,7 +177,12 @@ async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket, passing: Box<
 }
 
 /// Waits for the first bytes of either side: of a protocol in which the server speaks first, it is connected to already.
-async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, aim: Aim) {
+async fn find_out(
+    proxy: &Rc<Proxy>,
+    client: &Socket,
+    origin: &dyn Origin,
+    aim: Aim,
+) -> (Spoken, Option<(Pick, Socket)>) {
     let limit = proxy.reactor.now() + proxy.settings.detect;
     let mut ahead = None;
     if !client.looks_stale() {
@@ -186,7 +191,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             client.readable().await;
             None
         };
-        ahead = race(connect(&proxy, aim, &*origin), spoken).await;
+        ahead = race(connect(proxy, aim, origin), spoken).await;
         // Without an endpoint there may still be routes for what the client will say.
         if let Some((_, server)) = &ahead {
             let either = race(client.readable(), server.readable());
@@ -199,13 +204,20 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     let said = match &ahead {
         Some((_, server)) if speaks => {
             // Servers of HTTP/2 may greet before they hear who is there.
-            let both = async { if greets(server).await { said(&client).await } else { Spoken::Other } };
+            let both = async { if greets(server).await { said(client).await } else { Spoken::Other } };
             proxy.reactor.before(Some(limit), both).await.unwrap_or(Spoken::Other)
         }
         Some(_) if !client.is_readable() => Spoken::Other,
-        _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
+        _ => proxy.reactor.before(Some(limit), said(client)).await.unwrap_or(Spoken::Other),
     };
-    match (said, ahead) {
+    (said, ahead)
+}
+
+/// Whatever it turns out to be.
+async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, aim: Aim) {
+    // What it takes to find out is not held by the connection from then on.
+    let found = Box::pin(find_out(&proxy, &client, &*origin, aim)).await;
+    match found {
         (Spoken::Http1, ahead) => {
             if let Some((pick, server)) = ahead {
                 server.set_patience(proxy.settings.stall);

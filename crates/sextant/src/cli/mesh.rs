@@ -13,6 +13,7 @@ use super::{CriArgs, OutputArgs};
   sextant mesh --kubeconfig /etc/kubernetes/kubelet.conf --node node-1
   sextant mesh --cri /run/containerd/containerd.sock
   sextant mesh --metrics 127.0.0.1:9464 --access-log /var/log/mesh.log
+  sextant mesh --control unix:/run/sextant/mesh.sock
   kubectl label namespace shop mesh.sextant.dev/member=true
   sextant mesh top                                 # what passes through it
 
@@ -27,6 +28,17 @@ pub(crate) struct MeshArgs {
     /// The name of this node, whose pods are looked after [default: the machine's name]
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<String>,
+    /// Follow the control plane of the mesh, which a `sextant control` is, instead of the API server: it has certificates for members, too
+    #[arg(long, value_name = "unix:PATH|https://HOST:PORT", value_parser = control)]
+    pub(crate) control: Option<ControlPlane>,
+    /// What shows to a control plane at an address who this is: a token for the audience mesh.sextant.dev that is bound to this node. It
+    /// is read anew each time
+    #[arg(long, value_name = "FILE", requires = "control")]
+    pub(crate) control_token: Option<PathBuf>,
+    /// Certificates of those who sign for a control plane at an address, in PEM [default: what config map kube-system/sextant-mesh-roots
+    /// has]
+    #[arg(long, value_name = "FILE", requires = "control")]
+    pub(crate) control_ca: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
     /// Answer http://ADDRESS/metrics with what is counted, for Prometheus
@@ -40,6 +52,15 @@ pub(crate) struct MeshArgs {
     pub(crate) access_log_format: LogFormat,
     #[command(subcommand)]
     pub(crate) command: Option<MeshCommand>,
+}
+
+/// Where a control plane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ControlPlane {
+    /// At a socket's file of this machine.
+    Unix(PathBuf),
+    /// At HOST:PORT, over TLS.
+    Https(String),
 }
 
 /// How lines of the access log look.
@@ -203,6 +224,21 @@ pub(crate) enum Host {
     Service { namespace: Option<String>, name: String },
 }
 
+fn control(text: &str) -> Result<ControlPlane, String> {
+    let Some(place) = text.strip_prefix("https://") else {
+        let path =
+            super::csi::socket(text).map_err(|_| "write unix:/PATH, or https://HOST:PORT".to_owned())?;
+        return Ok(ControlPlane::Unix(path));
+    };
+    let place = place.trim_end_matches('/');
+    let (host, port) = place.rsplit_once(':').unwrap_or_default();
+    let is_host = !host.is_empty() && !host.contains(['/', '@', '?', '#']);
+    match port.parse::<u16>() {
+        Ok(1..) if is_host => Ok(ControlPlane::Https(place.to_owned())),
+        _ => Err("write https://HOST:PORT, with a port and without a path".into()),
+    }
+}
+
 fn pod(text: &str) -> Result<smi::contract::Name, String> {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
@@ -270,5 +306,31 @@ mod tests {
         assert_eq!(pod("front").unwrap().to_string(), "default/front");
         assert_eq!(header("X-A=b=c").unwrap(), ("x-a".into(), "b=c".into()));
         assert!(header("x").is_err() && header("=x").is_err());
+    }
+
+    #[test]
+    fn a_control_plane_is_at_a_socket_or_an_address() {
+        for text in ["/run/a.sock", "unix:/run/a.sock", "unix:///run/a.sock"] {
+            assert_eq!(control(text), Ok(ControlPlane::Unix("/run/a.sock".into())), "{text}");
+        }
+        for (text, place) in [
+            ("https://mesh.example:8443", "mesh.example:8443"),
+            ("https://10.0.0.1:8443/", "10.0.0.1:8443"),
+            ("https://[fd00::1]:8443", "[fd00::1]:8443"),
+        ] {
+            assert_eq!(control(text), Ok(ControlPlane::Https(place.into())), "{text}");
+        }
+        for bad in [
+            "",
+            "run/a.sock",
+            "http://a:1",
+            "https://a",
+            "https://:1",
+            "https://a:0",
+            "https://a:1/b",
+            "https://a/b:1",
+        ] {
+            assert!(control(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -41,8 +41,8 @@ pub(crate) use images::{
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
 pub(crate) use mesh::{
-    Host, LogFormat, MeshArgs, MeshCommand, MeshRoutesArgs, MeshStatusArgs, MeshTapArgs, MeshTopArgs,
-    MeshWhyArgs, TopBy,
+    ControlPlane, Host, LogFormat, MeshArgs, MeshCommand, MeshRoutesArgs, MeshStatusArgs, MeshTapArgs,
+    MeshTopArgs, MeshWhyArgs, TopBy,
 };
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{

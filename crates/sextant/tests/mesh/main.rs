@@ -4,9 +4,11 @@
 
 mod objects;
 mod people;
+mod plane;
 #[path = "../control/rig.rs"]
 mod rig;
 mod runtime;
+mod situations;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _};

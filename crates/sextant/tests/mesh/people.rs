@@ -12,7 +12,7 @@ use crate::rig::Rig;
 use crate::{Pods, cluster, cluster_with, is_dead};
 
 /// What a command says that ends well.
-async fn said(rig: &mut Rig, name: &str, args: &[&str]) -> String {
+pub(crate) async fn said(rig: &mut Rig, name: &str, args: &[&str]) -> String {
     rig.spawn(name, args);
     assert_eq!(rig.wait(name).await, Some(0), "{}", rig.words(name));
     rig.words(name)
@@ -133,7 +133,7 @@ async fn what_passes_is_shown_to_people_and_counted_for_programs() {
         all.iter().all(|event| event["client"] == "default/member" && event["kind"] == "request"),
         "{all:?}"
     );
-    assert!(!rig.path("run/mesh.sock").exists());
+    assert!(!rig.path("run/mesh-admin.sock").exists());
     rig.spawn("nobody", &["mesh", "status"]);
     assert_eq!(rig.wait("nobody").await, Some(1));
     assert!(

@@ -190,7 +190,7 @@ impl Known {
             .pods
             .values()
             .any(|captured| captured.pod == question.source && !captured.leaving && captured.gone.is_none());
-        Ok(why::explain(&inner.model, &views, question, is_served))
+        Ok(why::explain(&inner.model, &views, question, (self.0.node.as_str(), is_served)))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::failure::{Context, Failure, Result};
 /// All of it. What it has made in pods is on record before it is made.
 pub(super) struct Members {
     serving: Node,
+    /// This node's name.
+    node: String,
     owner: Owner,
     names: Names,
     sandboxes: Sandboxes,
@@ -54,6 +56,7 @@ struct Kept {
 impl Members {
     pub(super) fn new(
         serving: Node,
+        node: String,
         owner: Owner,
         names: Names,
         sandboxes: Sandboxes,
@@ -63,6 +66,7 @@ impl Members {
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
         Ok(Self {
             serving,
+            node,
             owner,
             names,
             sandboxes,
@@ -76,13 +80,13 @@ impl Members {
         })
     }
 
-    /// Takes note of who is a member now. Whether something has changed for a pod.
+    /// Takes note of who is a member on this node now: a control plane tells of members elsewhere, too. Whether something has changed for a pod.
     pub(super) fn take(&mut self, delta: &Delta) -> bool {
         let mut some = false;
         for shared in &delta.set {
             if let (Key::Workload(name), Entry::Workload(workload)) = (&shared.key, &*shared.entry) {
                 some = true;
-                if workload.mode == Mode::Outside {
+                if workload.mode == Mode::Outside || workload.node.as_deref() != Some(self.node.as_str()) {
                     self.wanted.remove(name);
                 } else {
                     self.wanted.insert(name.clone());

@@ -127,13 +127,15 @@ impl Head for Request<'_> {
 
 /// What is found out, step by step.
 struct Finding<'a> {
+    /// The node that is asked.
+    node: &'a str,
     model: &'a Model,
     views: &'a Views,
     question: &'a Question,
     steps: Vec<Step>,
 }
 
-/// Follows a request as a proxy of this node would. `is_served` says whether the node serves the pod that asks.
+/// Follows a request as the proxy of this node would. `is_served` says whether the node serves the pod that asks.
 ///
 /// # Errors
 /// The question cannot be answered, and what to ask instead.
@@ -141,9 +143,9 @@ pub(super) fn explain(
     model: &Model,
     views: &Views,
     question: &Question,
-    is_served: bool,
+    (node, is_served): (&str, bool),
 ) -> Result<Explained, String> {
-    let mut finding = Finding { model, views, question, steps: Vec::new() };
+    let mut finding = Finding { node, model, views, question, steps: Vec::new() };
     let source = finding.source()?;
     if source.mode == Mode::Outside {
         return Ok(finding.passed_by("it is no member, and reaches who it asks directly"));
@@ -178,6 +180,11 @@ impl<'a> Finding<'a> {
         }
     }
 
+    /// The node of a pod, if that is another one.
+    fn elsewhere<'w>(&self, workload: &'w Workload) -> Option<&'w str> {
+        workload.node.as_deref().filter(|node| *node != self.node)
+    }
+
     fn source(&mut self) -> Result<&'a Workload, String> {
         let pod = &self.question.source;
         let Some(workload) = self.workload(pod) else {
@@ -185,6 +192,12 @@ impl<'a> Finding<'a> {
                 "cannot say what happens to requests of pod {pod}: this node knows no pod of that name; ask on its node"
             ));
         };
+        // A control plane tells of members elsewhere, too.
+        if let Some(node) = self.elsewhere(workload) {
+            return Err(format!(
+                "cannot say what happens to requests of pod {pod}: it is on node {node}; ask there"
+            ));
+        }
         self.step("source", format!("pod {pod}, {}, {}", word(workload.mode), workload.identity));
         Ok(workload)
     }
@@ -409,6 +422,9 @@ impl<'a> Finding<'a> {
         }
         let names: Vec<String> = workload.policies.iter().map(ToString::to_string).collect();
         let names = names.join(", ");
+        if let Some(node) = self.elsewhere(workload) {
+            return (None, format!("{names}, known on {node}"));
+        }
         let Some((peer, request)) = guard else {
             return (Some(false), format!("{names}: who asks has no address"));
         };

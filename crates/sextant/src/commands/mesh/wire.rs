@@ -11,8 +11,8 @@ use smi::contract::Name;
 use super::known::Names;
 use crate::objects::shown;
 
-/// The socket in the run directory.
-pub(super) const SOCKET: &str = "mesh.sock";
+/// The socket in the run directory. A control plane on the same machine may have `mesh.sock` there.
+pub(super) const SOCKET: &str = "mesh-admin.sock";
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -1,13 +1,18 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use smi::compile::{
     Change, MEMBER, Pod, Service, ServiceKind, ServicePort, Settings, Slice, SliceEndpoint, SlicePort,
     compile,
 };
+use smi::model::{Delta, Shared};
 
 use super::*;
+
+/// The node that is asked, and it serves who asks.
+const HERE: (&str, bool) = ("node-1", true);
 
 fn name(name: &str) -> Name {
     Name::new("shop", name)
@@ -114,7 +119,7 @@ fn question(source: &str, target: &str, path: &str) -> Question {
 #[test]
 fn a_request_is_followed_by_rule_weight_endpoint_and_policy() {
     let (model, views) = (model(), Views::new());
-    let told = explain(&model, &views, &question("front", "web", "/public/a"), true).unwrap();
+    let told = explain(&model, &views, &question("front", "web", "/public/a"), HERE).unwrap();
     assert_eq!(told.outcome, Outcome::Answered, "{told:?}");
     let steps: Vec<String> = told.steps.iter().map(|step| format!("{}: {}", step.of, step.is)).collect();
     let account = "spiffe://cluster.local/ns/shop/sa/front";
@@ -140,16 +145,16 @@ fn a_request_is_followed_by_rule_weight_endpoint_and_policy() {
 fn what_policies_do_not_let_in_is_told() {
     let (model, views) = (model(), Views::new());
     // Below another path, and directly to what is guarded.
-    let told = explain(&model, &views, &question("front", "web-v2", "/private"), true).unwrap();
+    let told = explain(&model, &views, &question("front", "web-v2", "/private"), HERE).unwrap();
     assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
     assert!(told.endpoints[0].policy.contains("shop/front-to-v2"), "{told:?}");
     // Dot segments do not help.
-    let told = explain(&model, &views, &question("front", "web-v2", "/public/../private"), true).unwrap();
+    let told = explain(&model, &views, &question("front", "web-v2", "/public/../private"), HERE).unwrap();
     assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
     let mut post = question("front", "web-v2", "/public");
-    assert_eq!(explain(&model, &views, &post, true).unwrap().outcome, Outcome::Answered);
+    assert_eq!(explain(&model, &views, &post, HERE).unwrap().outcome, Outcome::Answered);
     post.method = "POST".into();
-    assert_eq!(explain(&model, &views, &post, true).unwrap().outcome, Outcome::Refused);
+    assert_eq!(explain(&model, &views, &post, HERE).unwrap().outcome, Outcome::Refused);
 }
 
 #[test]
@@ -165,13 +170,13 @@ fn who_is_left_out_by_the_clients_of_a_pod_is_not_asked() {
     let at = SocketAddr::new(address(3), 8080);
     let views = |client| Views::from([((name("web-v1"), 80, at), vec![view(client)])]);
     let mut asked = question("front", "web-v1", "/");
-    let told = explain(&model, &views("shop/other"), &asked, true).unwrap();
+    let told = explain(&model, &views("shop/other"), &asked, HERE).unwrap();
     assert_eq!((told.endpoints[0].state.as_str(), told.endpoints[0].is_asked), ("ready", true));
     // It is the only one that is ready, so it is asked all the same.
-    let told = explain(&model, &views("shop/front"), &asked, true).unwrap();
+    let told = explain(&model, &views("shop/front"), &asked, HERE).unwrap();
     assert_eq!((told.endpoints[0].state.as_str(), told.endpoints[0].is_asked), ("left out", true));
     asked.target = Target::Service(name("web"));
-    let told = explain(&model, &views("shop/front"), &asked, true).unwrap();
+    let told = explain(&model, &views("shop/front"), &asked, HERE).unwrap();
     assert!(told.endpoints.iter().any(|one| one.state == "left out"), "{told:?}");
 }
 
@@ -179,7 +184,7 @@ fn who_is_left_out_by_the_clients_of_a_pod_is_not_asked() {
 fn what_the_mesh_has_no_part_in_is_told_and_what_cannot_be_answered_is_refused() {
     let (model, views) = (model(), Views::new());
     let outcome = |question: &Question, is_served| {
-        explain(&model, &views, question, is_served).map(|told| told.outcome)
+        explain(&model, &views, question, (HERE.0, is_served)).map(|told| told.outcome)
     };
     assert_eq!(outcome(&question("other", "web", "/"), true), Ok(Outcome::PassedBy));
     assert_eq!(outcome(&question("front", "web", "/"), false), Ok(Outcome::PassedBy));
@@ -196,4 +201,20 @@ fn what_the_mesh_has_no_part_in_is_told_and_what_cannot_be_answered_is_refused()
     assert!(outcome(&question("nobody", "web", "/"), true).unwrap_err().contains("shop/nobody"));
     assert!(outcome(&question("front", "none", "/"), true).unwrap_err().contains("shop/none"));
     assert!(outcome(&question("front", "web", "/%"), true).unwrap_err().contains("refused"));
+}
+
+#[test]
+fn of_pods_elsewhere_that_a_control_plane_tells_of_only_that_is_said_which_is_known() {
+    let (mut model, views) = (model(), Views::new());
+    // As another node sees them that has none of these pods.
+    let error = explain(&model, &views, &question("front", "web", "/"), ("node-2", true)).unwrap_err();
+    assert!(error.contains("it is on node node-1; ask there"), "{error}");
+    let key = Key::Workload(name("v2"));
+    let Some(Entry::Workload(guarded)) = model.get(&key).map(|entry| (**entry).clone()) else { panic!() };
+    let elsewhere = Entry::Workload(Workload { node: Some("node-2".into()), ..guarded });
+    let moved = Shared { key, entry: Arc::new(elsewhere) };
+    model.apply(Delta { set: vec![moved], removed: vec![Key::Policy(name("front-to-v2"))] });
+    let told = explain(&model, &views, &question("front", "web-v2", "/private"), HERE).unwrap();
+    assert_eq!((told.outcome, told.endpoints[0].lets_in), (Outcome::Answered, None), "{told:?}");
+    assert_eq!(told.endpoints[0].policy, "shop/front-to-v2, known on node-2");
 }
