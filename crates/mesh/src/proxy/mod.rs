@@ -10,6 +10,7 @@
 mod answer;
 mod ask;
 mod connection;
+mod counted;
 mod detect;
 mod exchange;
 mod failed;
@@ -34,12 +35,17 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use rules::{Frontend, Protocol, Service};
+pub use ask::edited;
+pub use rules::{Frontend, Protocol, RuleId, Service};
 pub use tables::{Builder, Tables};
+
+pub(crate) use answer::Answer;
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
 use crate::http1::{Bounds, Head};
 use crate::reactor::{Reactor, Socket, keep_alive, tcp};
+use crate::telemetry::Telemetry;
+use counted::Open;
 use pool::Pool;
 use tunnel::Pipes;
 
@@ -137,6 +143,8 @@ impl Default for Settings {
 pub struct Counts {
     /// Connections of clients.
     pub connections: u64,
+    /// Those of them that have ended.
+    pub ended: u64,
     /// Requests that were read.
     pub requests: u64,
     /// Requests that the proxy has answered itself.
@@ -168,6 +176,7 @@ pub struct Proxy {
     head: RefCell<Head>,
     draining: Cell<bool>,
     counts: Cell<Counts>,
+    telemetry: Telemetry,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -193,6 +202,7 @@ impl Proxy {
             head: RefCell::default(),
             draining: Cell::new(false),
             counts: Cell::default(),
+            telemetry: Telemetry::default(),
         });
         let swept = Rc::downgrade(&proxy);
         let reactor = reactor.clone();
@@ -202,6 +212,7 @@ impl Proxy {
                 reactor.until(reactor.now() + every.max(Duration::from_millis(100))).await;
                 let Some(proxy) = swept.upgrade() else { return };
                 proxy.pool.sweep(reactor.now());
+                proxy.telemetry.sweep(reactor.now());
             }
         });
         proxy
@@ -219,6 +230,16 @@ impl Proxy {
             _ => true,
         };
         let changed: Vec<Service> = (0..count).filter(changed).map(Service).collect();
+        self.telemetry.swaps.set(self.telemetry.swaps.get() + 1);
+        if !changed.is_empty() {
+            // An address that is another pod's now.
+            self.telemetry.end(|subject, series| match (subject.backend, subject.endpoint) {
+                (Some(backend), Some(endpoint)) if changed.binary_search(&backend).is_ok() => {
+                    tables.pod(backend, endpoint) != series.pod.as_ref()
+                }
+                _ => false,
+            });
+        }
         // Those that stay, with their Service or with another, must not end in between: their connections would be closed.
         for service in &changed {
             for endpoint in tables.endpoints(*service) {
@@ -295,9 +316,10 @@ impl Proxy {
         let _undelayed = rustix::net::sockopt::set_tcp_nodelay(&connection, true);
         let _unwatched = keep_alive(&connection);
         let destination = origin.destination(connection.as_fd());
+        let open = Open::new(self);
         let Ok(client) = self.reactor.socket(connection) else { return };
         let Ok(to) = destination else { return client.reset() };
-        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone()));
+        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone(), open));
     }
 
     /// Ends each connection of a client after the request it has, and at once where it has none. What is passed on unread goes on.
@@ -344,6 +366,7 @@ impl Proxy {
     pub fn forget(&self, network: Network) {
         self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
         self.pool.forget(network);
+        self.telemetry.end(|subject, _| subject.network == network);
     }
 
     fn find(&self, to: SocketAddr, namespace: Option<&str>) -> Option<Arc<Frontend>> {

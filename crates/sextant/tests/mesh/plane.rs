@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Pods, until};
 use crate::objects::{self, resource};
+use crate::people::said;
 use crate::rig::Rig;
 use crate::runtime::Runtime;
 
@@ -44,6 +45,9 @@ async fn a_node_follows_a_control_plane_and_goes_on_while_it_is_away() {
     rig.words_have("mesh", "serves pod default/member").await;
     assert_eq!(pods.asks(0), "v1");
     rig.words_have("mesh", &format!("has a certificate for {DEFAULT}")).await;
+    // People are told whom it follows, and ask it as any other.
+    let status = said(&mut rig, "status", &["mesh", "status"]).await;
+    assert!(status.contains("the control plane at ") && status.contains("default/member"), "{status}");
     objects::weigh(&rig, [0, 1]).await;
     until(&rig, "all goes to v2", || pods.asks(0) == "v2").await;
     // It is away: what was known goes on, and what changes meanwhile comes when it is back.

@@ -12,6 +12,7 @@ use mesh::proxy::{Network, Tables};
 use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode};
 
+use super::known::Known;
 use super::sandboxes::Sandboxes;
 use crate::failure::{Context, Failure, Result};
 
@@ -33,6 +34,8 @@ pub(super) struct Members {
     home: u64,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
+    /// Who is told of pods, for people.
+    known: Known,
 }
 
 struct Captured {
@@ -57,6 +60,7 @@ impl Members {
         owner: Owner,
         names: Names,
         sandboxes: Sandboxes,
+        known: Known,
     ) -> Result<Self> {
         let path = "/proc/thread-self/ns/net";
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
@@ -72,6 +76,7 @@ impl Members {
             last: 0,
             home,
             troubles: BTreeMap::new(),
+            known,
         })
     }
 
@@ -174,7 +179,11 @@ impl Members {
                 let network = Network(self.last + 1);
                 let namespace = name.namespace.clone();
                 let pod = Pod { network, namespace, netns: file.into(), listeners };
-                self.serving.enter(pod).context(|| "serve it".into())?;
+                self.known.enters(network, name);
+                self.serving
+                    .enter(pod)
+                    .context(|| "serve it".into())
+                    .inspect_err(|_| self.known.is_over(network))?;
                 Ok((network, capture))
             });
         match begun {
@@ -197,6 +206,7 @@ impl Members {
         // Before nobody accepts what they lead there.
         drop(capture);
         self.leaving.insert(network, kept);
+        self.known.leaves(network);
         eprintln!("sextant mesh: serves pod {name} no more");
         self.serving.leave(network).context(|| "tell who serves pods of a change".into())
     }
@@ -204,6 +214,7 @@ impl Members {
     /// Nothing of a pod that has left is open any more.
     pub(super) fn over(&mut self, network: Network) {
         if let Some(kept) = self.leaving.remove(&network) {
+            self.known.is_over(network);
             self.forget(kept);
         }
     }

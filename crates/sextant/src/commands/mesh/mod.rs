@@ -1,16 +1,24 @@
-//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime.
+//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime; and what is asked of one that runs.
 
+mod admin;
+mod ask;
 mod identities;
+mod known;
+mod lines;
 mod members;
 mod plane;
+mod routes;
 mod sandboxes;
+mod why;
+mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use client::kubeconfig;
-use grpc::process;
+use grpc::page::Page;
+use grpc::{Bound, listen, process};
 use kube::Client;
 use ledger::{Owner, OwnerId, Record as _};
 use mesh::capture::Names;
@@ -21,13 +29,17 @@ use smi::compile;
 use smi::model::Delta;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::cli::{ControlPlane, MeshArgs};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
+pub(super) use ask::run as ask;
 use identities::{Identities, Keep, Wanted};
+use known::Known;
+use lines::{Lines, Log};
 use members::Members;
 use plane::{Outlets, Trust, Way};
 use sandboxes::Sandboxes;
@@ -81,20 +93,64 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
         let _gone = tell_over.send(network);
     })
     .context(|| "start a thread that serves pods".into())?;
+    let looker = serving.looker().context(|| "look at what is served".into())?;
+    let known = Known::new(looker, &node, &whose);
+    let telling = Telling::start(instance, args, &known).await?;
     let (names, sandboxes) = (Names::of(&instance.name), Sandboxes::new(socket));
-    let mut members = Members::new(serving, node.clone(), owner, names, sandboxes)?;
+    let mut members = Members::new(serving, node.clone(), owner, names, sandboxes, known.clone())?;
     let resting = tokio::spawn(process::rest());
     let (tell, deltas) = unbounded_channel();
     let mut wanted = Wanted::of(&node);
     let following = source.follow(tell, &node, wanted.all());
     let done = tokio::select! {
-        outcome = look_after(&mut members, &mut wanted, deltas, &mut overs) => outcome,
+        outcome = look_after(&mut members, &known, &mut wanted, deltas, &mut overs) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
     resting.abort();
     leave(members, &mut overs).await;
+    telling.end();
     done
+}
+
+/// What tells people and programs of what is done.
+struct Telling {
+    answering: JoinHandle<()>,
+    page: JoinHandle<()>,
+    lines: Arc<Lines>,
+    /// The socket's path, which goes with it.
+    _bound: Bound,
+}
+
+impl Telling {
+    async fn start(instance: &Instance, args: &MeshArgs, known: &Known) -> Result<Self> {
+        let path = instance.run.join(wire::SOCKET);
+        let taken = format!("cannot listen on {}: somebody else answers there already", path.display());
+        let (listener, bound) = listen(&path, &taken).await?;
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        let page = Page::listen(args.metrics, ("mesh", "--metrics"), "/metrics", kind).await?;
+        let log =
+            args.access_log.as_deref().map(|path| Log::open(path, args.access_log_format)).transpose()?;
+        let lines = Lines::start(known.clone(), log).context(|| "start to write lines".into())?;
+        let lines = Arc::new(lines);
+        let answering = tokio::spawn(admin::serve(listener, known.clone(), lines.clone()));
+        let paged = known.clone();
+        let page: JoinHandle<()> = tokio::spawn(async move {
+            page.serve(|| {
+                let known = paged.clone();
+                async move { known.page().map_err(|error| format!("cannot read what was counted: {error}\n")) }
+            })
+            .await;
+        });
+        Ok(Self { answering, page, lines, _bound: bound })
+    }
+
+    /// Nothing more is served: what is left to be written is.
+    fn end(self) {
+        self.answering.abort();
+        self.page.abort();
+        self.lines.end();
+    }
 }
 
 /// Whoever tells where connections go.
@@ -190,6 +246,7 @@ impl Keep for Proofs {
 /// Goes by what the API server, or the control plane, and the runtime tell.
 async fn look_after(
     members: &mut Members,
+    known: &Known,
     wanted: &mut Wanted,
     mut deltas: UnboundedReceiver<Delta>,
     overs: &mut UnboundedReceiver<Network>,
@@ -203,7 +260,9 @@ async fn look_after(
                 let Some(delta) = delta else { return Ok(()) };
                 wanted.take(&delta);
                 let is_of_pods = members.take(&delta);
-                members.swap(builder.apply(delta))?;
+                let tables = builder.apply(delta.clone());
+                known.take(delta, &tables);
+                members.swap(tables)?;
                 if !std::mem::replace(&mut is_known, true) {
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");
