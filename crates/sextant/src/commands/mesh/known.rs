@@ -131,7 +131,7 @@ impl Known {
     }
 
     /// Names of lines, by the tables that hold now.
-    pub(super) fn event(&self, line: mesh::telemetry::Line) -> wire::Event {
+    pub(super) fn event(&self, line: telemetry::Line) -> wire::Event {
         let tables = self.inner().tables.clone();
         wire::Event::new(line, &Names { tables: &tables, client: &|network| self.pod(network) })
     }

@@ -181,7 +181,7 @@ async fn node_changes_for_stable_node_set() {
 #[tokio::test]
 async fn one_new_node_gets_added_with_retries() {
     let cloud = Cloud::there().fails(Error::Failed("error please".into()));
-    let server = server(services(&[("s0", "LoadBalancer"), ("s1", "LoadBalancer")]));
+    let server = serving(services(&[("s0", "LoadBalancer"), ("s1", "LoadBalancer")]));
     let it = controller(&server, &cloud).await;
     for name in ["s0", "s1"] {
         it.saw(name, Some(it.led_to(&[])));
