@@ -12,7 +12,6 @@ use rustls::client::danger::ServerCertVerifier as _;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::ClientCertVerifier as _;
 use smi::compile::{Change, Compiler, Pod, Service, ServiceKind, ServicePort, Settings};
 use smi::contract::specs::Transport;
 use smi::contract::{Id, Kind, Name};
