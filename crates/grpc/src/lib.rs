@@ -5,8 +5,8 @@
 //! implemented, and a client of it; docs/adr says why this is not tonic.
 //!
 //! **What it never does**: it knows no service and no message of its own. It neither compresses nor reads what is
-//! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and serves no call on an address: a socket
-//! file's permissions are the access control. It retries nothing and never opens a connection by itself.
+//! compressed (it says so to the peer), takes no stream of requests, speaks no TLS and accepts no call on an address: a socket
+//! file's permissions are the access control, and who serves a connection of another kind ([`Server::serve_stream`]) has its own. It retries nothing and never opens a connection by itself.
 //!
 //! Entry points: [`Server`] with a [`Service`] on what [`listen`] gives, [`Channel`]. Handlers fail with a [`Failure`].
 //! [`process`] has what every process that serves does besides: it says when it is up, rests, and is told to end. [`page`] is a text for

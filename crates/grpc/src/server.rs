@@ -98,6 +98,13 @@ impl Server {
         Ok(())
     }
 
+    /// Serves one connection to its end, whoever has accepted it, and whatever it is of: what is encrypted was so before. Dropping the
+    /// future ends it at once.
+    pub async fn serve_stream(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let (_never, stopped) = watch::channel(false);
+        connection(self, stream, stopped).await;
+    }
+
     /// From a request to its response.
     async fn answer(&self, request: Request<Incoming>, stopped: watch::Receiver<bool>) -> Response<Body> {
         if request.method() != Method::POST || !is_grpc(request.headers()) {

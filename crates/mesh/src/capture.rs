@@ -3,9 +3,9 @@
 //! There are two tables of nftables, family inet (docs/adr/0029-capture-within-the-pods-namespace.md):
 //! - that of the rules belongs to a netlink socket, so it is there for exactly as long as the process that serves the listeners, however that
 //!   ends. New connections of the pod go their own way then.
-//! - the other has a chain of NAT without a rule. It keeps the kernel translating connections that are open when the rules go, or nothing that
-//!   the process sends as it ends would reach who waits for it. Whoever captures a pod records it first, and deletes it when nothing of the
-//!   pod is open any more.
+//! - the other has a chain of NAT whose one rule does nothing but look at a flow's state. It keeps the kernel following and translating
+//!   connections that are open when the rules go, or nothing that the process sends as it ends would reach who waits for it. Whoever captures
+//!   a pod records it first, and deletes it when nothing of the pod is open any more.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -300,8 +300,18 @@ fn add_inbound(change: &mut Transaction, table: &str, node: &[IpAddr], ports: [O
 }
 
 fn add_kept(change: &mut Transaction, table: &str) {
-    change.add_table(FAMILY, table, false, Some("keeps connections of the mesh translated; it has no rules"));
+    change.add_table(
+        FAMILY,
+        table,
+        false,
+        Some("keeps connections of the mesh translated; it leads nobody anywhere"),
+    );
     change.add_chain(FAMILY, table, &chain(OUTPUT, DSTNAT + 1));
+    // An earlier process may have left it.
+    change.flush_chain(FAMILY, table, OUTPUT);
+    // A chain of NAT alone translates what is followed, and has nothing followed. A rule that looks at flows does.
+    let state = Expression::Conntrack { key: Conntrack::State, to: LOADED };
+    change.add_rule(FAMILY, table, OUTPUT, &[state], Some("has connections followed"));
 }
 
 /// `ipv4` and `ipv6` are the ports of the listeners.

@@ -3,7 +3,7 @@
 //! [`http1`] reads and writes HTTP/1.1, [`h2`] HTTP/2, [`balance`] chooses among endpoints, [`reactor`] is the loop that one thread runs, and [`proxy`] is the
 //! outbound side that they make: [`proxy::Proxy`] with [`proxy::Tables`] of [`smi::model`] (docs/mesh.md). [`identity`] is who is who, and [`hbone`] what
 //! members speak with each other; who comes to a pod is let in by its policies. [`capture`] leads connections of a pod, and to it, to a
-//! [`node::Node`], which is that proxy for all pods of a node.
+//! [`node::Node`], which is that proxy for all pods of a node. [`telemetry`] is what it counts.
 //!
 //! **What it never does**: it decides nothing about an object, asks no API server, and knows of Kubernetes what the model says. It reads
 //! nothing that it need not read, and passes nothing on that two readers could take for different things. A connection without a request holds
@@ -22,4 +22,5 @@ pub mod identity;
 pub mod node;
 pub mod proxy;
 pub mod reactor;
+pub mod telemetry;
 mod tls;

@@ -19,13 +19,13 @@ use std::thread::{Builder, JoinHandle};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::net::getsockname;
 use rustix::net::sockopt::{ip_original_dst, ipv6_original_dst};
-
 use smi::contract::Name;
 
 use crate::capture::{Listeners, MARK, RETURN_MARK};
 use crate::identity::Certificates;
-use crate::proxy::{Network, Origin, Proxy, Settings, Tables};
+use crate::proxy::{Counts, Network, Origin, Proxy, Service, Settings, Tables};
 use crate::reactor::{Reactor, Socket, race};
+use crate::telemetry::{Counted, Line, Snapshot, Subject, Viewed};
 
 /// A pod whose connections come to these listeners.
 #[derive(Debug)]
@@ -46,7 +46,27 @@ enum Command {
     Enter(Pod, SyncSender<io::Result<()>>),
     Leave(Network),
     Drain,
+    /// What was done in all, and by whom.
+    Look(SyncSender<Whole>),
+    /// A piece of what was counted, and behind which to go on.
+    Read(Option<Subject>, SyncSender<(Vec<Counted>, Option<Subject>)>),
+    /// The same of endpoints.
+    View(Option<Place>, SyncSender<(Vec<Viewed>, Option<Place>)>),
+    /// Lines go there from now on.
+    Watch(Option<SyncSender<Line>>),
     Stop,
+}
+
+type Place = (Service, Network);
+
+/// What is not read in pieces.
+struct Whole {
+    counts: Counts,
+    idle: usize,
+    swaps: u64,
+    lost: u64,
+    networks: Vec<Network>,
+    tables: Arc<Tables>,
 }
 
 /// The thread, and who tells it what to do. It ends with this, and with it all connections.
@@ -81,9 +101,15 @@ impl Node {
     }
 
     fn tell(&self, command: Command) -> io::Result<()> {
-        self.commands.send(command).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        rustix::io::write(&self.event, &1_u64.to_ne_bytes())?;
-        Ok(())
+        tell(&self.commands, &self.event, command)
+    }
+
+    /// Who looks at what is done, from whatever thread. It does not keep the node from ending.
+    ///
+    /// # Errors
+    /// The kernel's: no descriptor is left.
+    pub fn looker(&self) -> io::Result<Looker> {
+        Ok(Looker { commands: self.commands.clone(), event: self.event.try_clone()? })
     }
 
     /// Goes by these tables from now on.
@@ -126,6 +152,64 @@ impl Node {
     /// The kernel's.
     pub fn drain(&self) -> io::Result<()> {
         self.tell(Command::Drain)
+    }
+}
+
+fn tell(commands: &Sender<Command>, event: &OwnedFd, command: Command) -> io::Result<()> {
+    commands.send(command).map_err(|_| io::ErrorKind::BrokenPipe)?;
+    rustix::io::write(event, &1_u64.to_ne_bytes())?;
+    Ok(())
+}
+
+/// Looks at what a node does.
+#[derive(Debug)]
+pub struct Looker {
+    commands: Sender<Command>,
+    event: OwnedFd,
+}
+
+impl Looker {
+    /// Asks, and waits for the answer: a turn of the node's loop.
+    fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> io::Result<T> {
+        let (answer, answered) = sync_channel(1);
+        tell(&self.commands, &self.event, command(answer))?;
+        answered.recv().map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// What was done until now. It is read in pieces, between which connections are served.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub fn look(&self) -> io::Result<Snapshot> {
+        let Whole { counts, idle, swaps, lost, networks, tables } = self.ask(Command::Look)?;
+        let (mut series, mut behind) = (Vec::new(), None);
+        loop {
+            let (piece, next) = self.ask(|answer| Command::Read(behind, answer))?;
+            series.extend(piece);
+            if next.is_none() {
+                break;
+            }
+            behind = next;
+        }
+        let (mut endpoints, mut behind) = (Vec::new(), None);
+        loop {
+            let (piece, next) = self.ask(|answer| Command::View(behind, answer))?;
+            endpoints.extend(piece);
+            if next.is_none() {
+                break;
+            }
+            behind = next;
+        }
+        Ok(Snapshot { counts, idle, swaps, lost, networks, series, endpoints, tables })
+    }
+
+    /// Has a line of each request and connection that ends go there, in place of where they went before; nowhere, if that is nowhere. Nobody waits for who
+    /// takes them: what does not fit is lost, and counted.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub fn watch(&self, lines: Option<SyncSender<Line>>) -> io::Result<()> {
+        tell(&self.commands, &self.event, Command::Watch(lines))
     }
 }
 
@@ -180,10 +264,29 @@ impl Serving {
                     Ok(Command::Enter(pod, answer)) => drop(answer.send(self.enter(pod))),
                     Ok(Command::Leave(network)) => self.leave(network),
                     Ok(Command::Drain) => self.proxy.drain(),
+                    // Who has asked may be gone.
+                    Ok(Command::Look(answer)) => drop(answer.send(self.whole())),
+                    Ok(Command::Read(behind, answer)) => {
+                        drop(answer.send(self.proxy.telemetry().read(behind)));
+                    }
+                    Ok(Command::View(behind, answer)) => drop(answer.send(self.proxy.viewed(behind))),
+                    Ok(Command::Watch(lines)) => self.proxy.telemetry().watch(lines),
                     Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return,
                     Err(TryRecvError::Empty) => break,
                 }
             }
+        }
+    }
+
+    fn whole(&self) -> Whole {
+        let telemetry = self.proxy.telemetry();
+        Whole {
+            counts: self.proxy.counts(),
+            idle: self.proxy.idle(),
+            swaps: telemetry.swaps.get(),
+            lost: telemetry.lost(),
+            networks: self.pods.keys().copied().collect(),
+            tables: self.proxy.tables(),
         }
     }
 

@@ -115,6 +115,11 @@ impl Book {
         self.at.iter().map(|(address, names)| (*address, self.nodes(names, all)))
     }
 
+    /// Which of these nodes may have an address; `None` where no Service has it.
+    pub fn nodes_of(&self, address: IpAddr, all: &Nodes) -> Option<Nodes> {
+        self.at.get(&address).map(|names| self.nodes(names, all))
+    }
+
     fn nodes(&self, names: &BTreeSet<Name>, all: &Nodes) -> Nodes {
         let only = names.iter().filter_map(|name| self.of.get(name)?.only.as_ref());
         let only: Vec<&BTreeSet<String>> = only.collect();
@@ -211,6 +216,7 @@ mod tests {
             book.enter(&Name::new("default", name), Some(balancer))
         };
         let nodes = |book: &Book| book.addresses(&all).map(|(_, nodes)| (*nodes).clone()).collect::<Vec<_>>();
+        assert_eq!(book.nodes_of(at, &all), None);
         assert!(enter(&mut book, "one", None));
         assert!(!enter(&mut book, "one", None), "nothing else is wanted");
         assert!(Arc::ptr_eq(&book.addresses(&all).next().unwrap().1, &all));
@@ -218,6 +224,7 @@ mod tests {
         assert_eq!(nodes(&book), [names(&["a", "b"])]);
         enter(&mut book, "three", Some(&["b", "c"]));
         assert_eq!(nodes(&book), [names(&["b"])]);
+        assert_eq!(book.nodes_of(at, &all).as_deref(), Some(&names(&["b"])));
         enter(&mut book, "three", Some(&["c"]));
         assert_eq!(nodes(&book), [names(&["a", "b", "c"])]);
         assert_eq!(book.at(at).count(), 3);

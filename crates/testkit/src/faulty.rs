@@ -131,7 +131,7 @@ fn accept(listener: &UnixListener, end: Instant) -> UnixStream {
 }
 
 /// The request's head, and for a form its body too.
-pub fn head(stream: &mut TcpStream) -> Option<String> {
+pub fn head(stream: &mut (impl Read + Write)) -> Option<String> {
     let mut bytes = Vec::new();
     let mut byte = [0];
     while !bytes.ends_with(b"\r\n\r\n") {

@@ -150,6 +150,32 @@ impl Server {
         post(self.moto, "elasticloadbalancing", "/", &format!("{form}&Version=2015-12-01"))
     }
 
+    /// The ARN of a certificate that listeners may have. What stands in it moto does not ask.
+    #[must_use]
+    pub fn certificate(&self, name: &str) -> String {
+        let form = format!(
+            "Action=UploadServerCertificate&Version=2010-05-08&ServerCertificateName={name}&CertificateBody=none&PrivateKey=none"
+        );
+        let answer = Self::good(&form, post(self.moto, "iam", "/", &form));
+        all(&answer, "Arn").remove(0)
+    }
+
+    /// Ports of the only load balancer, each with what is spoken there, and the certificate for it.
+    #[must_use]
+    pub fn spoken(&self) -> Vec<(String, String, Option<String>)> {
+        let arn = all(&self.elb("Action=DescribeLoadBalancers"), "LoadBalancerArn").remove(0);
+        let told = self.elb(&format!("Action=DescribeListeners&LoadBalancerArn={arn}"));
+        // Each has an ARN of its own, and its other fields beside that.
+        let mut listeners = Vec::new();
+        for arn in all(&told, "ListenerArn") {
+            let one = self.elb(&format!("Action=DescribeListeners&ListenerArns.member.1={arn}"));
+            let certificate = all(&one, "CertificateArn").into_iter().next();
+            listeners.push((all(&one, "Port").remove(0), all(&one, "Protocol").remove(0), certificate));
+        }
+        listeners.sort();
+        listeners
+    }
+
     fn good(form: &str, answer: String) -> String {
         assert!(is_good(&answer), "{form}: {answer}");
         answer

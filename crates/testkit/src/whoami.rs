@@ -57,7 +57,17 @@ pub fn connect(to: impl ToSocketAddrs) -> TcpStream {
 /// # Panics
 /// The answer is no 200 of a backend.
 pub fn ask(stream: &mut TcpStream) -> Answer {
-    let (head, body) = asked(stream).expect("an answer");
+    ask_with(stream, "GET", "/", &[])
+}
+
+/// The same with another method and target, and more headers. There is no body, so HEAD and CONNECT are none of the methods.
+///
+/// # Panics
+/// The answer is no 200 of a backend.
+pub fn ask_with(stream: &mut TcpStream, method: &str, target: &str, headers: &[(&str, &str)]) -> Answer {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!("{method} {target} HTTP/1.1\r\nHost: web\r\n{headers}\r\n");
+    let (head, body) = asked(stream, &request).expect("an answer");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let (who, peer) = body.split_once(' ').unwrap();
     Answer { who: who.into(), peer: peer.into() }
@@ -65,7 +75,7 @@ pub fn ask(stream: &mut TcpStream) -> Answer {
 
 /// Asks for the status alone; `None` without a whole answer.
 pub fn status(stream: &mut TcpStream) -> Option<u16> {
-    asked(stream)?.0.get(9..12)?.parse().ok()
+    asked(stream, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")?.0.get(9..12)?.parse().ok()
 }
 
 /// Whether a connection ends, or is reset, and nothing more comes. That it only rests is neither.
@@ -77,8 +87,8 @@ pub fn has_ended(stream: &mut TcpStream) -> bool {
 }
 
 /// The head and the body of an answer. No byte behind it is read.
-fn asked(stream: &mut TcpStream) -> Option<(String, String)> {
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").ok()?;
+fn asked(stream: &mut TcpStream, request: &str) -> Option<(String, String)> {
+    stream.write_all(request.as_bytes()).ok()?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -106,7 +116,8 @@ mod tests {
         serve("first", listener);
         let mut stream = connect(at);
         let first = Answer { who: "first".into(), peer: "127.0.0.1".into() };
-        assert_eq!((ask(&mut stream), ask(&mut stream)), (first.clone(), first));
+        assert_eq!((ask(&mut stream), ask(&mut stream)), (first.clone(), first.clone()));
+        assert_eq!(ask_with(&mut stream, "POST", "/cart?a=b", &[("x-a", "b"), ("x-b", "c")]), first);
         assert_eq!(status(&mut stream), Some(200));
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(has_ended(&mut stream));

@@ -9,6 +9,7 @@ mod cpi;
 mod csi;
 pub(crate) mod disk;
 mod ended;
+mod mesh;
 mod meter;
 mod oci;
 mod pods;
@@ -32,7 +33,7 @@ use crate::program::{built, call, cargo};
 use report::Report;
 
 /// The profile that what measures is built with.
-const CLIENTS: &str = "clients";
+pub(crate) const CLIENTS: &str = "clients";
 
 /// A contest.
 struct Entry {
@@ -41,22 +42,25 @@ struct Entry {
     rounds: u32,
     /// In a network, a /run and a /dev/shm of its own.
     alone: bool,
+    /// Fetches what is not there once it is alone.
+    ahead: fn() -> Result<()>,
     /// Sets it up and runs it.
     run: fn(&Bench) -> Result<Report>,
 }
 
 const CONTESTS: &[Entry] = &[
-    Entry { name: "api", rounds: 3, alone: true, run: api::api },
-    Entry { name: "calibrate", rounds: 20, alone: false, run: contests::calibrate },
-    Entry { name: "cni", rounds: 30, alone: true, run: cni::cni },
-    Entry { name: "cpi", rounds: 3, alone: true, run: cpi::cpi },
-    Entry { name: "csi", rounds: 3, alone: true, run: csi::csi },
-    Entry { name: "oci-run", rounds: 30, alone: true, run: oci::oci_run },
-    Entry { name: "pods", rounds: 6, alone: true, run: pods::pods },
-    Entry { name: "pull", rounds: 3, alone: true, run: pull::pull },
-    Entry { name: "run", rounds: 20, alone: true, run: run::run },
-    Entry { name: "services", rounds: 3, alone: true, run: services::services },
-    Entry { name: "up", rounds: 3, alone: true, run: up::up },
+    Entry { name: "api", rounds: 3, alone: true, ahead: nothing, run: api::api },
+    Entry { name: "calibrate", rounds: 20, alone: false, ahead: nothing, run: contests::calibrate },
+    Entry { name: "cni", rounds: 30, alone: true, ahead: nothing, run: cni::cni },
+    Entry { name: "cpi", rounds: 3, alone: true, ahead: nothing, run: cpi::cpi },
+    Entry { name: "csi", rounds: 3, alone: true, ahead: nothing, run: csi::csi },
+    Entry { name: "mesh", rounds: 3, alone: true, ahead: mesh::ahead, run: mesh::mesh },
+    Entry { name: "oci-run", rounds: 30, alone: true, ahead: nothing, run: oci::oci_run },
+    Entry { name: "pods", rounds: 6, alone: true, ahead: nothing, run: pods::pods },
+    Entry { name: "pull", rounds: 3, alone: true, ahead: nothing, run: pull::pull },
+    Entry { name: "run", rounds: 20, alone: true, ahead: nothing, run: run::run },
+    Entry { name: "services", rounds: 3, alone: true, ahead: nothing, run: services::services },
+    Entry { name: "up", rounds: 3, alone: true, ahead: nothing, run: up::up },
 ];
 
 /// How to print.
@@ -74,7 +78,7 @@ pub(crate) struct Bench {
     /// Which contest (`calibrate` runs one program against itself: its ratios should be near 1)
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(CONTESTS.iter().map(|entry| entry.name)))]
     name: String,
-    /// How many times each side runs (default: 20, of api, cpi, csi, pull, services and up 3, of pods 6, of cni and oci-run 30)
+    /// How many times each side runs (default: 20, of api, cpi, csi, mesh, pull, services and up 3, of pods 6, of cni and oci-run 30)
     #[arg(long)]
     rounds: Option<u32>,
     /// pull: the directory that stores are made in (default: a new ext4 on a loop device; /dev/shm for memory)
@@ -83,7 +87,7 @@ pub(crate) struct Bench {
     /// api: a folder with kube-apiserver and etcd, to be measured beside ours; csi: one with hostpathplugin
     #[arg(long, value_name = "DIR")]
     pub(crate) peer: Option<PathBuf>,
-    /// api, cpi, csi, services: the program to be measured (default: `sextant`, built for it)
+    /// api, cpi, csi, mesh, services: the program to be measured (default: `sextant`, built for it)
     #[arg(long, value_name = "FILE")]
     pub(crate) program: Option<PathBuf>,
     /// How to print
@@ -108,6 +112,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         return optimised();
     }
     if entry.alone && !alone::is() {
+        (entry.ahead)()?;
         return alone::again();
     }
     let report = (entry.run)(bench)?;
@@ -115,6 +120,10 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Format::Table => print!("{}", report.table),
         Format::Json => println!("{}", serde_json::to_string_pretty(&report.json)?),
     }
+    Ok(())
+}
+
+fn nothing() -> Result<()> {
     Ok(())
 }
 

@@ -73,6 +73,15 @@ const WINGS: &[Wing] = &[
         kept: &[],
         shared: &[],
     },
+    Wing {
+        krate: "crates/meshwire",
+        proto: "mesh/v1/mesh.proto",
+        package: "sextant.mesh.v1",
+        secret: &[".sextant.mesh.v1.FollowRequest", ".sextant.mesh.v1.SignRequest"],
+        kept: &[],
+        // One change goes to all nodes.
+        shared: &[".sextant.mesh.v1.Update"],
+    },
 ];
 
 /// The first line of each generated file; tidy knows them by it.

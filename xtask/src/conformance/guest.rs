@@ -24,6 +24,7 @@ fn parts(suite: Suite) -> Result<&'static [&'static str]> {
         Suite::Cni | Suite::CsiSanity => Err(format!("{} has a guest of its own", suite.word()).into()),
         Suite::Critest
         | Suite::GatewayApi
+        | Suite::GatewayMesh
         | Suite::CsiCaller
         | Suite::CsiAgent
         | Suite::CsiKubelet

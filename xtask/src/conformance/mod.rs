@@ -8,6 +8,7 @@ mod e2e;
 mod gateway;
 mod guest;
 mod kubelet;
+mod mesh;
 mod outcome;
 mod plugins;
 mod pods;
@@ -41,6 +42,8 @@ enum Suite {
     Critest,
     /// kubernetes-sigs/gateway-api: its standard definitions, examples and invalid examples, against `sextant api`
     GatewayApi,
+    /// kubernetes-sigs/gateway-api, its tests of meshes, against `sextant up` with `sextant mesh`
+    GatewayMesh,
     /// kubernetes-csi/csi-test, csi-sanity, against `sextant csi-driver`
     CsiSanity,
     /// kubernetes-csi/csi-driver-host-path through a volume's whole life, with `sextant api`, `control` and `csi register`
@@ -62,6 +65,7 @@ impl Suite {
             Self::Cni => "sextant-cni",
             Self::Critest
             | Self::GatewayApi
+            | Self::GatewayMesh
             | Self::CsiSanity
             | Self::CsiCaller
             | Self::CsiAgent
@@ -79,6 +83,7 @@ impl Suite {
             Self::Cni => "cni",
             Self::Critest => "critest",
             Self::GatewayApi => "gateway-api",
+            Self::GatewayMesh => "gateway-mesh",
             Self::CsiSanity => "csi-sanity",
             Self::CsiCaller => "csi-caller",
             Self::CsiAgent => "csi-agent",
@@ -97,7 +102,7 @@ pub(crate) struct Conformance {
     /// Where suites were built: docs/conformance/README.md says what lies where
     #[arg(long, value_name = "DIR")]
     suite: PathBuf,
-    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, csi-caller, csi-agent, csi-kubelet and e2e another sextant), to see what it does
+    /// Another runtime (for cni a directory of other plugins, for critest, gateway-api, gateway-mesh, csi-caller, csi-agent, csi-kubelet and e2e another sextant), to see what it does
     #[arg(long, value_name = "PROGRAM")]
     runtime: Option<PathBuf>,
     /// Only these tests, groups or files
@@ -133,6 +138,7 @@ pub(crate) fn run(args: &Conformance) -> Result<()> {
         (_, true) => guest::run(args, &runtime, &out)?,
         (Suite::Critest, false) => pods::run(args, &runtime, &out)?,
         (Suite::GatewayApi, false) => gateway::run(args, &runtime, &out)?,
+        (Suite::GatewayMesh, false) => mesh::run(args, &runtime, &out)?,
         (Suite::CsiSanity, false) => volumes::run(args, &runtime, &out)?,
         (Suite::CsiCaller, false) => caller::run(args, caller::Which::Volumes, &runtime, &out)?,
         (Suite::CsiAgent, false) => caller::run(args, caller::Which::Pods, &runtime, &out)?,

@@ -5,6 +5,7 @@ mod addresses;
 mod agent;
 mod aws;
 mod clients;
+mod cloud;
 mod host;
 mod kubectl;
 mod networks;
@@ -56,6 +57,7 @@ const SCENARIOS: &[Scenario] = &[
     ("Prometheus scrapes the agent", prometheus::scrapes),
     ("the Python client of the Kubernetes API", clients::python),
     ("the AWS provider lives in moto", aws::moto),
+    ("a cloud provider in Python", cloud::python),
 ];
 
 /// Runs the ignored tests of a test program, as its arguments choose them. It is named without its package: with the whole workspace's choice
@@ -69,7 +71,7 @@ fn ignored(test: &str, args: &[&str], variables: &[(&str, &OsStr)]) -> Result<()
 }
 
 /// A folder with a library of PyPI's and what it needs, by a requirement that names one version. It is fetched once.
-fn python_library(requirement: &str) -> Result<PathBuf> {
+pub(crate) fn python_library(requirement: &str) -> Result<PathBuf> {
     // Libraries have parts that are of one version of Python alone.
     let version = || {
         let mut python = Command::new("python3");

@@ -16,13 +16,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("csi", &["kernel", "ledger", "grpc"]),
     ("client", &[]),
     ("cron", &[]),
-    // Its rooms for volumes, clouds and meshes call any plugin: the caller's side of those wings.
-    ("control", &["client", "cron", "grpc", "csi", "cpi", "smi"]),
+    // Its rooms for volumes, clouds and meshes call any plugin: the caller's side of those wings. Of a mesh it is who nodes call.
+    ("control", &["client", "cron", "grpc", "csi", "cpi", "smi", "meshwire"]),
     ("streaming", &[]),
     ("cpi", &["kernel", "ledger", "grpc"]),
     ("smi", &["kernel", "ledger"]),
     // The plugin of that wing.
     ("mesh", &["kernel", "smi"]),
+    // What its control plane and its nodes say to each other.
+    ("meshwire", &["grpc", "smi"]),
     // A plugin of that wing, large enough for a crate of its own.
     ("aws", &["cpi"]),
     ("api", &["kernel", "ledger", "cron", "streaming"]),
@@ -53,6 +55,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metal",
             "smi",
             "mesh",
+            "meshwire",
             "api",
             "agent",
             "announce",
@@ -63,7 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("testkit", &["kernel", "ledger"]),
     // It asks our node and containerd for pods, and drivers for volumes, through the clients that any program may use, and is a cloud
     // provider as any program may be.
-    ("xtask", &["kernel", "ledger", "testkit", "cri", "csi", "cpi"]),
+    ("xtask", &["kernel", "ledger", "testkit", "grpc", "cri", "csi", "cpi"]),
 ];
 
 /// What any crate may use in its tests.

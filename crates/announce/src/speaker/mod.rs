@@ -1,5 +1,6 @@
 //! The thread that does it: sockets, a clock, and what [claims](crate::claims) say.
 
+mod failures;
 mod groups;
 mod port;
 
@@ -22,6 +23,7 @@ use crate::links::{self, Link};
 use crate::peers::BEAT;
 use crate::wire::heartbeat::Heartbeat;
 use crate::{Said, Wanted};
+use failures::Failures;
 use port::{Heard, Port};
 
 /// The number of a link that each network namespace has.
@@ -123,7 +125,7 @@ struct Speaker {
     beat_at: Instant,
     started: u64,
     count: u64,
-    failed: BTreeMap<u32, String>,
+    failures: Failures,
 }
 
 impl Speaker {
@@ -153,7 +155,7 @@ impl Speaker {
             beat_at: now,
             started: u64::try_from(started.as_nanos()).unwrap_or(u64::MAX),
             count: 0,
-            failed: BTreeMap::new(),
+            failures: Failures::default(),
         })
     }
 
@@ -220,6 +222,8 @@ impl Speaker {
     fn look(&mut self, now: Instant) -> kernel::Result<()> {
         self.look_at = None;
         self.links = links::look(&mut self.netlink)?;
+        // Number 0 is the look itself.
+        self.failures.keep(|link| link == 0 || self.links.iter().any(|known| known.index == link));
         let outcome = self.settle(Instant::now());
         // A machine with many links and routes is looked at for a while: signs of life come in between.
         let took = now.elapsed();
@@ -369,10 +373,10 @@ impl Speaker {
         }
     }
 
-    /// Tells of a failure, once until another comes.
+    /// Tells of a failure, once as long as it goes on.
     fn fail(&mut self, link: u32, error: &kernel::Error) {
         let cause = error.to_string();
-        if self.failed.insert(link, cause.clone()).as_ref() != Some(&cause) {
+        if self.failures.is_news(link, &cause, Instant::now()) {
             let name = self.links.iter().find(|known| known.index == link).map(|known| known.name.clone());
             (self.told)(Said::Failed { link: name.unwrap_or_else(|| format!("number {link}")), cause });
         }

@@ -51,9 +51,13 @@ impl Http {
         if let Some(path) = bundle {
             let wrong = |why: String| format!("cannot use AWS_CA_BUNDLE {}: {why}", path.display());
             let found = CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))?;
+            let before = roots.len();
             for certificate in found {
                 let certificate = certificate.map_err(|e| wrong(e.to_string()))?;
                 roots.add(certificate).map_err(|e| wrong(e.to_string()))?;
+            }
+            if roots.len() == before {
+                return Err(wrong("it has no certificate; name a file of them in PEM".into()));
             }
         }
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

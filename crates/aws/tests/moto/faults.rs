@@ -77,6 +77,38 @@ async fn a_load_balancer_that_is_half_made_is_finished_or_taken_away() {
     }
 }
 
+/// One of its ports speaks TLS: whatever of it was made, it has its certificate in the end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs moto: cargo xtask test --ring interop starts it"]
+async fn a_load_balancer_with_tls_that_is_half_made_is_finished_or_taken_away() {
+    let rig = Rig::new();
+    rig.provider.initialize(CLUSTER).await.unwrap();
+    let certificate = rig.certificate("web");
+    let secured = json!({PROXIED: "*", "service.beta.kubernetes.io/aws-load-balancer-ssl-cert": certificate,
+        "service.beta.kubernetes.io/aws-load-balancer-ssl-ports": "443"});
+    let (ran, web) = (rig.run(1), service(&[(80, 30080), (443, 30443)], &secured));
+    let nodes = nodes(&ran);
+    let spoken =
+        [("443".to_owned(), "TLS".to_owned(), Some(certificate)), ("80".to_owned(), "TCP".to_owned(), None)];
+    for fault in [Fault::Lost, Fault::code(403, "AccessDenied")] {
+        for call in MAKES {
+            for is_finished in [false, true] {
+                rig.proxy.fail(call, 1, fault.clone());
+                let done = rig.ensure(&web, &nodes).await;
+                assert_eq!(rig.proxy.heal(), 0, "{fault:?}: {call} did not come");
+                assert_eq!(done.is_ok(), fault == Fault::Lost, "{call}: {done:?}");
+                if is_finished {
+                    rig.ensure(&web, &nodes).await.unwrap();
+                    assert_eq!(rig.spoken(), spoken, "{fault:?}: {call}");
+                    assert_eq!((rig.balancers().len(), rig.groups().len(), rig.rules().len()), (1, 2, 4));
+                }
+                rig.delete(&web).await.unwrap();
+                rig.has_nothing();
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs moto: cargo xtask test --ring interop starts it"]
 async fn one_that_is_not_told_of_yet_is_not_forgotten() {

@@ -4,6 +4,7 @@
 //! Each controller decides in a pure function (`plan`). Names, labels, taints, conditions, events and back-off are Kubernetes' own,
 //! so that either can go on where the other stopped.
 
+mod controllers;
 mod ipam;
 mod lifecycle;
 mod metrics;
@@ -24,6 +25,7 @@ use cpi::contract::{Cidr, CloudProvider};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Service, Taint};
 use kube::{Client, Error};
 
+pub use controllers::Controllers;
 pub use ipam::Masks;
 pub use metrics::Metrics;
 pub use trouble::tell_unusable;
@@ -46,6 +48,8 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub struct Setup {
     /// What this process is called in events: the host's name.
     pub host: String,
+    /// Which of them run.
+    pub controllers: Controllers,
     /// What the provider knows the cluster by.
     pub cluster_name: String,
     /// Addresses of all pods: one range, or one of each family.
@@ -136,16 +140,18 @@ async fn run_with(
     let trouble = Trouble::start(&context.client, &context.setup.host);
     let (trouble, of_nodes) = &tokio::join!(trouble, OfNodes::start(context));
     let services: Arc<Cache<Service>> = Cache::start(&context.client);
+    let on = context.setup.controllers;
     let provider = {
         let waiting = Waiting::new(context, trouble, &services, &of_nodes.sync);
-        let provider = waiting.until_done((true, true), (FIRST, FIRST), find).await;
+        let provider = waiting.until_done((on.node, on.service), (FIRST, FIRST), find).await;
         if let Err(why) = check(&*provider, &context.setup) {
             trouble.provider_fails(&why).await;
             trouble.told().await;
             return Err(why);
         }
         let (name, cluster) = (provider.name(), &context.setup.cluster_name);
-        let has = (provider.instances().is_some(), provider.load_balancers().is_some());
+        let has =
+            (on.node && provider.instances().is_some(), on.service && provider.load_balancers().is_some());
         let initialize = async || {
             let done = provider.initialize(cluster).await;
             done.map_err(|error| format!("cannot initialize cloud provider {name}: {error}"))
@@ -156,14 +162,21 @@ async fn run_with(
     };
     let nodes = async {
         if provider.instances().is_some() {
-            tokio::join!(
-                node::run(context.clone(), provider.clone(), of_nodes.sync.clone()),
-                lifecycle::run(context.clone(), provider.clone(), of_nodes.check.clone())
-            );
+            let initialize = async {
+                if on.node {
+                    node::run(context.clone(), provider.clone(), of_nodes.sync.clone()).await;
+                }
+            };
+            let check = async {
+                if on.lifecycle {
+                    lifecycle::run(context.clone(), provider.clone(), of_nodes.check.clone()).await;
+                }
+            };
+            tokio::join!(initialize, check);
         }
     };
     let services = async {
-        if provider.load_balancers().is_some() {
+        if on.service && provider.load_balancers().is_some() {
             service::run(context.clone(), provider.clone(), services).await;
         } else {
             // Nobody asks for them any more.
@@ -171,10 +184,12 @@ async fn run_with(
         }
     };
     let routes = async {
-        if context.setup.routes && !context.setup.cluster_cidrs.is_empty() {
-            route::run(context.clone(), provider.clone(), trouble).await;
-        } else {
-            trouble.no_routes().await;
+        let are_wanted = context.setup.routes && !context.setup.cluster_cidrs.is_empty();
+        match (on.route, are_wanted) {
+            // What is told of them may be another process' affair.
+            (false, _) => {}
+            (true, true) => route::run(context.clone(), provider.clone(), trouble).await,
+            (true, false) => trouble.no_routes().await,
         }
     };
     tokio::join!(nodes, services, routes, trouble::follow(context, &*provider, trouble));

@@ -65,7 +65,10 @@ pub(super) async fn follow(client: &Client, changes: &Changes, known: oneshot::S
 }
 
 /// The kinds that the server has, but those that are known, each with its newest version that is read.
-async fn served(client: &Client, known: &BTreeSet<Kind>) -> kube::Result<Vec<(Kind, &'static str)>> {
+pub(super) async fn served(
+    client: &Client,
+    known: &BTreeSet<Kind>,
+) -> kube::Result<Vec<(Kind, &'static str)>> {
     let groups = client.list_api_groups().await?.groups;
     let mut resources: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut found = Vec::new();

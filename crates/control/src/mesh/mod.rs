@@ -1,10 +1,13 @@
 //! What the mesh goes by, followed at an API server and compiled: Services, EndpointSlices, pods, namespaces, and the objects of SMI and of
 //! Gateway API in whatever version the server has.
 //!
+//! [`Plane`] does that for the nodes of a cluster, and has what else a control plane has; [`follow`] is for who does it alone.
+//!
 //! A kind whose definition is not there is not followed; it is looked for again every ten seconds.
 
 mod kinds;
 mod objects;
+mod plane;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +21,8 @@ use kube::{Client, ResourceExt as _};
 use smi::compile::{Change, Compiler, Outcome, Settings};
 use smi::contract::Name;
 use tokio::sync::{mpsc, oneshot};
+
+pub use plane::{Address, Plane, TRUSTED, fuzz};
 
 /// Follows all of it for as long as it is polled. `told` is told of everything once all that there was is known, and from then on of what
 /// changes. With `node` the pods of that node alone are known.

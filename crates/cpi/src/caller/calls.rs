@@ -21,6 +21,14 @@ impl super::Client {
     ) -> Result<v1::InitializeResponse, grpc::Error> {
         self.channel.unary("/cpi.v1.Provider/Initialize", &request).await
     }
+
+    /// How it is. Once it is initialized it is asked for every few seconds; UNIMPLEMENTED where it never tells: it is asked no more then.
+    ///
+    /// # Errors
+    /// See [`grpc::Channel::unary`].
+    pub async fn get_state(&self, request: v1::GetStateRequest) -> Result<v1::GetStateResponse, grpc::Error> {
+        self.channel.unary("/cpi.v1.Provider/GetState", &request).await
+    }
 }
 
 impl super::Client {

@@ -1,7 +1,8 @@
 //! A provider behind a socket.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Arc, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use grpc::Failure;
 use tokio::sync::Mutex;
@@ -13,14 +14,24 @@ use crate::contract::{
     Node, Route, Routes, Service, load_balancer_name, v1,
 };
 
+/// How often the provider is asked how it is.
+const LOOK: Duration = Duration::from_secs(2);
+/// So much of what is wrong with what it goes by is taken, in characters.
+const TROUBLE: usize = 1024;
+
 /// The provider at a socket. It connects anew where the connection is gone, and initializes again then, as the provider may have been
-/// started again; what the provider has is what it had at first.
+/// started again; what the provider has is what it had at first. How it is is asked for by a task, which ends with this.
 #[derive(Debug)]
-pub struct Remote {
+pub struct Remote(Arc<Link>);
+
+#[derive(Debug)]
+struct Link {
     socket: PathBuf,
     deadline: Duration,
     info: v1::GetInfoResponse,
     held: Mutex<Held>,
+    /// How the provider has said last that it is.
+    state: std::sync::Mutex<v1::GetStateResponse>,
 }
 
 /// What is known of the process at the other end.
@@ -29,10 +40,14 @@ struct Held {
     client: Option<Client>,
     /// What it was initialized with, and any that comes after it is to be.
     cluster: Option<String>,
+    /// When it could not be reached, and why.
+    failed: Option<(Instant, Error)>,
+    /// It has said that it never tells how it is.
+    is_mute: bool,
 }
 
 impl Remote {
-    /// Connects, and asks who it is. Calls end after `deadline`.
+    /// Connects, and asks who it is. Calls end after `deadline`. In a runtime of tokio.
     ///
     /// # Errors
     /// Nobody answers there, or what does is no provider, or has no name that it may have.
@@ -42,13 +57,75 @@ impl Remote {
         };
         let (client, info) = greet(socket, deadline).await.map_err(|e| failed(&e))?;
         provider_name(&info.name).map_err(|e| failed(&e))?;
-        let held = Mutex::new(Held { client: Some(client), cluster: None });
-        Ok(Self { socket: socket.into(), deadline, info, held })
+        let held = Mutex::new(Held { client: Some(client), cluster: None, failed: None, is_mute: false });
+        let link = Arc::new(Link {
+            socket: socket.into(),
+            deadline,
+            info,
+            held,
+            state: std::sync::Mutex::default(),
+        });
+        tokio::spawn(follow(Arc::downgrade(&link)));
+        Ok(Self(link))
+    }
+
+    async fn client(&self) -> Result<Client, Error> {
+        self.0.client().await
+    }
+}
+
+/// Asks now and then how the provider is, as long as somebody holds it.
+async fn follow(link: Weak<Link>) {
+    loop {
+        let Some(link) = link.upgrade() else { return };
+        link.look().await;
+        drop(link);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+impl Link {
+    /// Asks how the provider is. Where that is not to be had it is as it was.
+    async fn look(&self) {
+        // Before it is initialized it has nothing to say; and whoever asks it for something connects anew, and hears why that fails.
+        let client = match &*self.held.lock().await {
+            Held { client: Some(client), cluster: Some(_), is_mute: false, .. } if !client.is_closed() => {
+                client.clone()
+            }
+            _ => return,
+        };
+        let told = match client.get_state(v1::GetStateRequest {}).await {
+            Ok(told) => {
+                v1::GetStateResponse { trouble: told.trouble.chars().take(TROUBLE).collect(), ..told }
+            }
+            Err(error) if error.code() == grpc::Code::Unimplemented => {
+                self.held.lock().await.is_mute = true;
+                v1::GetStateResponse::default()
+            }
+            Err(_) => return,
+        };
+        *self.state() = told;
+    }
+
+    fn state(&self) -> MutexGuard<'_, v1::GetStateResponse> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection to the provider that it was at first, and that is initialized if it was ever.
     async fn client(&self) -> Result<Client, Error> {
-        self.connected(&mut *self.held.lock().await).await
+        let came = Instant::now();
+        let mut held = self.held.lock().await;
+        // One that does not answer takes its time, and those who have waited for that would each wait for it in turn.
+        if let Some((failed, why)) = &held.failed
+            && came <= *failed
+        {
+            return Err(why.clone());
+        }
+        let done = self.connected(&mut held).await;
+        if let Err(why) = &done {
+            held.failed = Some((Instant::now(), why.clone()));
+        }
+        done
     }
 
     async fn connected(&self, held: &mut Held) -> Result<Client, Error> {
@@ -71,7 +148,7 @@ impl Remote {
                 Error::Failed(format!("cannot initialize the cloud provider at {socket} again: {e}"))
             })?;
         }
-        held.client = Some(client.clone());
+        (held.client, held.is_mute) = (Some(client.clone()), false);
         Ok(client)
     }
 }
@@ -92,37 +169,45 @@ async fn greet(socket: &Path, deadline: Duration) -> Result<(Client, v1::GetInfo
 
 impl CloudProvider for Remote {
     fn name(&self) -> &str {
-        &self.info.name
+        &self.0.info.name
     }
 
     fn has_cluster_id(&self) -> bool {
-        self.info.has_cluster_id
+        self.0.info.has_cluster_id
     }
 
     fn initialize<'a>(&'a self, cluster: &'a str) -> Answer<'a, ()> {
         Box::pin(async move {
             // Held over the call: no other may connect anew meanwhile, and not know of it.
-            let mut held = self.held.lock().await;
-            initialize(&self.connected(&mut held).await?, cluster).await?;
+            let mut held = self.0.held.lock().await;
+            initialize(&self.0.connected(&mut held).await?, cluster).await?;
             held.cluster = Some(cluster.into());
             Ok(())
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        Some(self.0.state().trouble.clone()).filter(|trouble| !trouble.is_empty())
+    }
+
+    fn revision(&self) -> u64 {
+        self.0.state().revision
+    }
+
     fn instances(&self) -> Option<&dyn Instances> {
-        self.info.instances.then_some(self)
+        self.0.info.instances.then_some(self)
     }
 
     fn load_balancers(&self) -> Option<&dyn LoadBalancers> {
-        self.info.load_balancers.then_some(self)
+        self.0.info.load_balancers.then_some(self)
     }
 
     fn routes(&self) -> Option<&dyn Routes> {
-        self.info.routes.then_some(self)
+        self.0.info.routes.then_some(self)
     }
 
     fn clusters(&self) -> Option<&dyn Clusters> {
-        self.info.clusters.then_some(self)
+        self.0.info.clusters.then_some(self)
     }
 }
 
@@ -161,6 +246,10 @@ impl LoadBalancers for Remote {
     /// Kubernetes' own name: who asks does not wait, and no controller needs another. [`Client`] asks the provider.
     fn load_balancer_name(&self, _: &str, service: &Service) -> String {
         load_balancer_name(service)
+    }
+
+    fn is_of_nodes(&self) -> bool {
+        self.0.state().load_balancers_of_nodes
     }
 
     fn get_load_balancer<'a>(

@@ -79,13 +79,13 @@ pub trait CloudProvider: Send + Sync + 'static {
 
     /// What is wrong with what the provider goes by, a file that cannot be used as it is, for people: what was to be done, and why it
     /// was not. `None` where nothing is. It is asked for every few seconds while controllers run (`--node-monitor-period`), and becomes
-    /// an event when it changes. A provider behind a socket cannot say so.
+    /// an event when it changes. A provider behind a socket says so when it is asked for its state, every two seconds.
     fn trouble(&self) -> Option<String> {
         None
     }
 
     /// Another number than before when something has changed, beside Services and Nodes, for which load balancers that failed may be
-    /// made now. It is asked for as often as [`trouble`](Self::trouble). A provider behind a socket cannot say so.
+    /// made now. It is asked for as often as [`trouble`](Self::trouble).
     fn revision(&self) -> u64 {
         0
     }
@@ -163,7 +163,7 @@ pub trait LoadBalancers: Send + Sync {
 
     /// Whether a load balancer's status is made of its nodes' addresses: where these or the nodes change, it is then not led to other
     /// nodes, but made as wanted again, so that the status follows. Where this itself becomes another, all are made as wanted again; it
-    /// is asked for as often as [`CloudProvider::trouble`]. A provider behind a socket cannot say so.
+    /// is asked for as often as [`CloudProvider::trouble`].
     fn is_of_nodes(&self) -> bool {
         false
     }

@@ -32,6 +32,22 @@ pub struct InitializeRequest {
 /// Answers Initialize.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InitializeResponse {}
+/// Asks GetState.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStateRequest {}
+/// Answers GetState.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetStateResponse {
+    /// What is wrong with what the provider goes by, for people: what was to be done, and why it was not. Nothing where nothing is.
+    #[prost(string, tag = "1")]
+    pub trouble: ::prost::alloc::string::String,
+    /// Another number than before when something has changed for which load balancers that failed may be made now.
+    #[prost(uint64, tag = "2")]
+    pub revision: u64,
+    /// Whether load balancers' statuses are made of their nodes' addresses: they are made as wanted again where these change.
+    #[prost(bool, tag = "3")]
+    pub load_balancers_of_nodes: bool,
+}
 /// Asks InstanceExists.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct InstanceExistsRequest {
@@ -315,6 +331,15 @@ pub trait Provider: Send + Sync + 'static {
     ) -> impl Future<Output = Result<InitializeResponse, grpc::Status>> + Send {
         let _unread = request;
         std::future::ready(Err(grpc::Status::unimplemented("Initialize")))
+    }
+
+    /// How it is. Once it is initialized it is asked for every few seconds; UNIMPLEMENTED where it never tells: it is asked no more then.
+    fn get_state(
+        &self,
+        request: GetStateRequest,
+    ) -> impl Future<Output = Result<GetStateResponse, grpc::Status>> + Send {
+        let _unread = request;
+        std::future::ready(Err(grpc::Status::unimplemented("GetState")))
     }
 }
 

@@ -60,6 +60,12 @@ impl Validate for GetInfoRequest {
     }
 }
 
+impl Validate for GetStateRequest {
+    fn validate(&self) -> Verdict {
+        Ok(())
+    }
+}
+
 impl Validate for ListClustersRequest {
     fn validate(&self) -> Verdict {
         Ok(())

@@ -21,6 +21,10 @@ impl<S: v1::Provider> grpc::Service for Provider<S> {
                 request.validate()?;
                 service.initialize(request).await
             }),
+            "GetState" => grpc::unary(request, |request: v1::GetStateRequest| async move {
+                request.validate()?;
+                service.get_state(request).await
+            }),
             _ => return None,
         })
     }

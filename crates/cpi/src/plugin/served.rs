@@ -56,6 +56,14 @@ impl v1::Provider for Served {
         self.0.initialize(&request.cluster_name).await.map_err(status)?;
         Ok(v1::InitializeResponse {})
     }
+
+    async fn get_state(&self, _: v1::GetStateRequest) -> Answered<v1::GetStateResponse> {
+        Ok(v1::GetStateResponse {
+            trouble: self.0.trouble().unwrap_or_default(),
+            revision: self.0.revision(),
+            load_balancers_of_nodes: self.0.load_balancers().is_some_and(|balancers| balancers.is_of_nodes()),
+        })
+    }
 }
 
 impl v1::Instances for Served {

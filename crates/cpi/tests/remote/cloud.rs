@@ -18,6 +18,10 @@ pub(crate) struct State {
     /// The node that was last asked about.
     pub(crate) seen: Option<Node>,
     pub(crate) forgets_to_delete: bool,
+    /// What it says of itself.
+    pub(crate) trouble: Option<String>,
+    pub(crate) revision: u64,
+    pub(crate) is_of_nodes: bool,
 }
 
 #[derive(Default)]
@@ -62,6 +66,14 @@ impl CloudProvider for Cloud {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.state().trouble.clone()
+    }
+
+    fn revision(&self) -> u64 {
+        self.state().revision
+    }
+
     fn instances(&self) -> Option<&dyn Instances> {
         Some(self)
     }
@@ -94,6 +106,10 @@ impl Instances for Cloud {
 }
 
 impl LoadBalancers for Cloud {
+    fn is_of_nodes(&self) -> bool {
+        self.state().is_of_nodes
+    }
+
     fn get_load_balancer<'a>(
         &'a self,
         _: &'a str,

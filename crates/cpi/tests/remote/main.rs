@@ -5,7 +5,8 @@ mod cloud;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use cloud::{Cloud, State, status};
 use cpi::caller::check::{self, Finding, Subject, Verdict};
@@ -174,6 +175,78 @@ async fn a_provider_that_was_started_again_is_the_same_to_its_callers() {
     assert_eq!(exists().await, Ok(true));
     assert!(stand.cloud.state().failing.is_empty(), "it was not asked");
     stand.end().await;
+}
+
+/// One that takes connections and says nothing: who has waited for the attempt to reach it makes none of his own.
+#[tokio::test]
+async fn callers_wait_for_a_provider_that_hangs_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("cpi.sock");
+    let stand = serve(Arc::new(Cloud::default()), &socket).await;
+    let remote = Arc::new(Remote::connect(&socket, Duration::from_secs(3)).await.unwrap());
+    remote.initialize("c").await.unwrap();
+    stand.end().await;
+    // Its server may have taken it away.
+    let _ = std::fs::remove_file(&socket);
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let came = Arc::<AtomicUsize>::default();
+    let count = came.clone();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            count.fetch_add(1, Ordering::SeqCst);
+            held.push(stream);
+        }
+    });
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let remote = remote.clone();
+        asking.spawn(async move { remote.instances().unwrap().instance_exists(&node("node-1")).await });
+    }
+    let asked = asking.join_all().await;
+    assert!(asked.len() == 10 && asked.iter().all(Result::is_err), "{asked:?}");
+    assert_eq!(came.load(Ordering::SeqCst), 1);
+    // Who comes later tries again.
+    assert!(remote.instances().unwrap().instance_exists(&node("node-1")).await.is_err());
+    assert_eq!(came.load(Ordering::SeqCst), 2);
+}
+
+/// Waits until it is so.
+async fn until(what: &str, is: impl Fn() -> bool) {
+    let end = Instant::now() + Duration::from_secs(180);
+    while !is() {
+        assert!(Instant::now() < end, "it is never so: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn how_a_provider_is_comes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let stand = serve(Arc::new(Cloud::default()), &dir.path().join("cpi.sock")).await;
+    let remote = Remote::connect(&stand.socket, DEADLINE).await.unwrap();
+    let says = |trouble: Option<&str>, revision: u64, is_of_nodes: bool| {
+        let told = remote.trouble();
+        told.as_deref() == trouble
+            && remote.revision() == revision
+            && remote.load_balancers().unwrap().is_of_nodes() == is_of_nodes
+    };
+    let be = |trouble: Option<&str>, revision: u64, is_of_nodes: bool| {
+        let mut state = stand.cloud.state();
+        (state.trouble, state.revision) = (trouble.map(str::to_owned), revision);
+        state.is_of_nodes = is_of_nodes;
+    };
+    be(Some("cannot read pools: line 2"), 7, true);
+    assert!(says(None, 0, false), "it is not asked before it is initialized");
+    remote.initialize("c").await.unwrap();
+    until("it is in trouble", || says(Some("cannot read pools: line 2"), 7, true)).await;
+    let long = "ü".repeat(2000);
+    be(Some(&long), 8, true);
+    until("what it says is cut", || says(Some(&long[..2048]), 8, true)).await;
+    be(None, 9, false);
+    until("it is over", || says(None, 9, false)).await;
+    stand.end().await;
+    assert!(says(None, 9, false), "it is as it was");
 }
 
 #[tokio::test]

@@ -67,6 +67,25 @@ impl Peer {
     }
 }
 
+/// What is known of an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// It takes new requests.
+    pub ready: bool,
+    /// It answers, be it on its way out.
+    pub serving: bool,
+    /// Requests and connections that it has.
+    pub in_flight: u32,
+    /// How long it takes to answer, if it ever has.
+    pub latency: Option<Duration>,
+    /// For so long it is left out.
+    pub out_for: Option<Duration>,
+    /// So often it was.
+    pub ejections: u32,
+}
+
 /// An endpoint that was chosen. It has one request more until this is dropped.
 #[derive(Debug)]
 pub struct Pick {
@@ -182,6 +201,21 @@ impl Balancer {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What is known of each.
+    #[must_use]
+    pub fn seen(&self, now: Instant) -> Vec<Seen> {
+        let seen = |peer: &Rc<Peer>| Seen {
+            address: peer.address,
+            ready: peer.ready.get(),
+            serving: peer.serving.get(),
+            in_flight: peer.in_flight(),
+            latency: peer.load.latency(),
+            out_for: peer.record.out_until(now).map(|until| until.saturating_duration_since(now)),
+            ejections: peer.record.ejections(),
+        };
+        self.peers.borrow().iter().map(seen).collect()
     }
 
     /// Whether one may be asked that is none of these.

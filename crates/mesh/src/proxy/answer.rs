@@ -2,19 +2,36 @@
 
 use std::io::Write as _;
 
+use super::rules::RuleId;
+use crate::telemetry::Reason;
+
 /// An answer without a backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// What is told: a line without its end.
     pub(super) text: String,
     /// Where to ask instead.
     pub(super) location: Option<String>,
+    /// The rule that says so.
+    pub(crate) rule: Option<RuleId>,
+    /// Why, for who counts.
+    pub(crate) reason: Option<Reason>,
 }
 
 impl Answer {
     pub(super) fn new(status: u16, text: impl Into<String>) -> Self {
-        Self { status, text: text.into(), location: None }
+        Self { status, text: text.into(), location: None, rule: None, reason: Reason::of(status) }
+    }
+
+    /// The same, for another reason than its status tells.
+    pub(super) fn because(self, reason: Reason) -> Self {
+        Self { reason: Some(reason), ..self }
+    }
+
+    /// The same, as a rule says.
+    pub(super) fn by(self, rule: Option<RuleId>) -> Self {
+        Self { rule, ..self }
     }
 
     /// What it has for a body.

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use super::answer::Answer;
 use super::inside::Inside;
-use super::rules::{Destination, Frontend, PathEdit, Redirect, Routing, Rule, Service, Share};
+use super::rules::{Destination, Frontend, PathEdit, Redirect, Routing, Rule, RuleId, Service, Share};
 use crate::balance::Dice;
 use crate::http1::{Body, Fault, Forward, Head, Method, Target, request};
+use crate::telemetry::Reason;
 
 /// What must be known of a request when its head is no longer there.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Asked {
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) enum Way<'f> {
-    To { service: Service, share: &'f Share, rule: Option<&'f Rule> },
+    To { service: Service, share: &'f Share, rule: Option<&'f Rule>, from: Option<RuleId> },
     Answer(Answer),
 }
 
@@ -74,7 +75,13 @@ impl smi::matching::Head for Seen<'_> {
 
 /// Where a request goes, before its head is written as it goes there.
 pub(super) enum Routed<'f> {
-    To { service: Service, share: &'f Share, rule: Option<&'f Rule>, prefix: Option<&'f str> },
+    To {
+        service: Service,
+        share: &'f Share,
+        rule: Option<&'f Rule>,
+        from: Option<RuleId>,
+        prefix: Option<&'f str>,
+    },
     Answer(Answer),
 }
 
@@ -87,28 +94,29 @@ pub(super) fn route<'f>(
     host: Option<&str>,
     dice: &mut Dice,
 ) -> Routed<'f> {
-    let none = || {
+    let none = |from| {
         let text = format!("the route of {} has no backend with a weight", frontend.name);
-        Routed::Answer(Answer::new(500, text))
+        Routed::Answer(Answer::new(500, text).by(from))
     };
-    let (share, rule, prefix) = match &frontend.routing {
-        Routing::Plain(share) => (share, None, None),
+    let (share, rule, from, prefix) = match &frontend.routing {
+        Routing::Plain(share) => (share, None, None, None),
         Routing::Requests(shares) => match shares.draw(dice) {
-            Some(share) => (share, None, None),
-            None => return none(),
+            Some(share) => (share, None, shares.from, None),
+            None => return none(shares.from),
         },
         Routing::Http(rules) => match rules.find(head) {
             Some((rule, prefix)) => {
+                let from = rule.shares.from;
                 if let Some(redirect) = &rule.redirect {
-                    return Routed::Answer(redirected(redirect, target, host, prefix, to));
+                    return Routed::Answer(redirected(redirect, target, host, prefix, to).by(from));
                 }
                 match rule.shares.draw(dice) {
-                    Some(share) => (share, Some(rule), prefix),
-                    None => return none(),
+                    Some(share) => (share, Some(rule), from, prefix),
+                    None => return none(from),
                 }
             }
             None => match rules.unmatched() {
-                Some(share) => (share, None, None),
+                Some(share) => (share, None, None, None),
                 None => {
                     let text = format!("no rule of the routes of {} is about this request", frontend.name);
                     return Routed::Answer(Answer::new(404, text));
@@ -118,13 +126,13 @@ pub(super) fn route<'f>(
         // The routes have changed since this connection was begun; by the next one they are kept.
         Routing::Connections(_) | Routing::Refused => {
             let text = format!("{} is passed on unread now, connect again", frontend.name);
-            return Routed::Answer(Answer::new(503, text));
+            return Routed::Answer(Answer::new(503, text).because(Reason::NotServed));
         }
     };
     match &share.to {
-        Destination::Service(service) => Routed::To { service: *service, share, rule, prefix },
+        Destination::Service(service) => Routed::To { service: *service, share, rule, from, prefix },
         Destination::Fail(status, why) => {
-            Routed::Answer(Answer::new(*status, format!("{}: {why}", frontend.name)))
+            Routed::Answer(Answer::new(*status, format!("{}: {why}", frontend.name)).by(from))
         }
     }
 }
@@ -145,8 +153,9 @@ pub(super) fn ask<'f>(
     if let Some(inside) = inside.filter(|inside| !inside.admits(&seen)) {
         return Ok(Way::Answer(inside.refusal()));
     }
-    let (service, share, rule, prefix) = match route(frontend, to, &seen, &target, head.host(bytes), dice) {
-        Routed::To { service, share, rule, prefix } => (service, share, rule, prefix),
+    let routed = route(frontend, to, &seen, &target, head.host(bytes), dice);
+    let (service, share, rule, from, prefix) = match routed {
+        Routed::To { service, share, rule, from, prefix } => (service, share, rule, from, prefix),
         Routed::Answer(answer) => return Ok(Way::Answer(answer)),
     };
     let edited = share.path.as_ref().map(|edit| edited(edit, &target.path, prefix));
@@ -162,11 +171,12 @@ pub(super) fn ask<'f>(
     let host = share.host.as_deref().or(asked_for).or(address.as_deref());
     let edits = (!share.request.is_empty()).then_some(&share.request);
     request(out, bytes, head, &Forward { path, query: target.query, host, edits });
-    Ok(Way::To { service, share, rule })
+    Ok(Way::To { service, share, rule, from })
 }
 
-/// A path after a change.
-pub(super) fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
+/// A path after a change, of a request that a rule with this prefix is about.
+#[must_use]
+pub fn edited<'a>(edit: &'a PathEdit, path: &'a str, prefix: Option<&str>) -> Cow<'a, str> {
     match edit {
         PathEdit::Full(new) if new.is_empty() => Cow::Borrowed("/"),
         PathEdit::Full(new) => Cow::Borrowed(new),

@@ -14,10 +14,11 @@ use super::inside::Inside;
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
-use super::{Origin, Proxy, http2};
+use super::{Network, Open, Origin, Proxy, RuleId, http2};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Ending, Fault, Framing, Method};
 use crate::reactor::{Buffer, Socket, race};
+use crate::telemetry::{Call, Passing, Reason, Request, Subject, add};
 
 /// So many bytes of a body that nobody wants are read, so that the client sees the answer before the connection's end, and for so long.
 const UNWANTED: usize = 256 << 10;
@@ -31,11 +32,37 @@ pub(super) enum Next {
     Close,
     /// Its end, told as one that is no proper end.
     Reset,
-    /// It is a tunnel from here on.
-    Tunnel(Socket, Pick),
+    /// It is a tunnel from here on, for the request of this subject.
+    Tunnel(Socket, Pick, Box<Subject>),
 }
 
-pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>) {
+/// Where a connection goes if nobody reads it, and by which rule.
+#[derive(Debug, Clone, Copy)]
+struct Aim {
+    frontend: Service,
+    rule: Option<RuleId>,
+    backend: Service,
+}
+
+impl Aim {
+    fn subject(&self, origin: &dyn Origin) -> Subject {
+        Subject {
+            network: origin.counted(),
+            frontend: Some(self.frontend),
+            rule: self.rule,
+            backend: Some(self.backend),
+            ..Subject::default()
+        }
+    }
+}
+
+pub(super) async fn serve(
+    proxy: Rc<Proxy>,
+    client: Socket,
+    to: SocketAddr,
+    origin: Rc<dyn Origin>,
+    _open: Open,
+) {
     let Some(frontend) = proxy.find(to, &*origin) else {
         return pass_to(&proxy, client, to, &*origin).await;
     };
@@ -45,62 +72,81 @@ pub(super) async fn serve(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, orig
         (Routing::Connections(shares), _) => {
             let drawn = shares.draw(&mut proxy.dice.borrow_mut()).map(|share| share.to.clone());
             match drawn {
-                Some(Destination::Service(service)) => pass(&proxy, client, service, &*origin).await,
+                Some(Destination::Service(backend)) => {
+                    let aim = Aim { frontend: own, rule: shares.from, backend };
+                    pass(&proxy, client, aim, &*origin).await;
+                }
                 _ => client.reset(),
             }
         }
         (routing, Protocol::Opaque) => {
-            let service = for_connection(&proxy, routing, own);
-            pass(&proxy, client, service, &*origin).await;
+            let aim = for_connection(&proxy, routing, own);
+            pass(&proxy, client, aim, &*origin).await;
         }
         (_, Protocol::Http) => {
             drop(frontend);
             http(proxy, client, to, origin).await;
         }
         (routing, Protocol::Unknown) => {
-            let service = for_connection(&proxy, routing, own);
+            let aim = for_connection(&proxy, routing, own);
             drop(frontend);
-            detect(proxy, client, to, origin, service).await;
+            detect(proxy, client, to, origin, aim).await;
         }
     }
 }
 
 /// Where a connection goes that is no HTTP.
-fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Service {
+fn for_connection(proxy: &Proxy, routing: &Routing, own: Service) -> Aim {
+    let plain = Aim { frontend: own, rule: None, backend: own };
     match routing {
         Routing::Requests(shares) => match shares.draw(&mut proxy.dice.borrow_mut()).map(|share| &share.to) {
-            Some(Destination::Service(service)) => *service,
-            _ => own,
+            Some(Destination::Service(service)) => Aim { rule: shares.from, backend: *service, ..plain },
+            _ => plain,
         },
-        _ => own,
+        _ => plain,
     }
 }
 
 /// To where it was going, unread.
 async fn pass_to(proxy: &Rc<Proxy>, client: Socket, to: SocketAddr, origin: &dyn Origin) {
     match proxy.reach(origin, to).await {
-        Ok(server) => unread(proxy, client, server).await,
+        Ok(server) => {
+            let subject = |network| Subject { network, ..Subject::default() };
+            unread(proxy, client, server, Passing::begin(proxy, subject(origin.counted()))).await;
+        }
         Err(_) => client.reset(),
     }
 }
 
 /// To an endpoint, unread.
-async fn pass(proxy: &Rc<Proxy>, client: Socket, service: Service, origin: &dyn Origin) {
-    match connect(proxy, service, origin).await {
-        Some((pick, server)) => to_endpoint(proxy, client, pick, server).await,
-        None => client.reset(),
+async fn pass(proxy: &Rc<Proxy>, client: Socket, aim: Aim, origin: &dyn Origin) {
+    match connect(proxy, aim, origin).await {
+        Some((pick, server)) => to_endpoint(proxy, client, pick, server, (aim, origin)).await,
+        None => {
+            let has_some = proxy.balancer(origin, aim.backend).is_some();
+            let reason = if has_some { Reason::NoConnection } else { Reason::NoEndpoint };
+            proxy.series(aim.subject(origin)).because(reason);
+            client.reset();
+        }
     }
 }
 
-async fn to_endpoint(proxy: &Rc<Proxy>, client: Socket, pick: Pick, server: Socket) {
+async fn to_endpoint(
+    proxy: &Rc<Proxy>,
+    client: Socket,
+    pick: Pick,
+    server: Socket,
+    (aim, origin): (Aim, &dyn Origin),
+) {
     // All that is ever known of it: there was a connection.
     pick.went(Went::Connected, proxy.reactor.now());
-    unread(proxy, client, server).await;
+    let subject = || Subject { endpoint: Some(pick.address()), ..aim.subject(origin) };
+    unread(proxy, client, server, Passing::begin(proxy, subject())).await;
 }
 
 /// A connection to an endpoint of a Service; to another where there is none to the first.
-async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Option<(Pick, Socket)> {
-    let balancer = proxy.balancer(origin, service)?;
+async fn connect(proxy: &Rc<Proxy>, aim: Aim, origin: &dyn Origin) -> Option<(Pick, Socket)> {
+    let balancer = proxy.balancer(origin, aim.backend)?;
     let mut avoid = Vec::new();
     for _ in 0..=proxy.settings.other_endpoints {
         let pick = balancer.pick_connection(&avoid, &mut proxy.dice.borrow_mut(), proxy.reactor.now())?;
@@ -110,6 +156,8 @@ async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Op
                 if !is_own(&e) {
                     pick.went(Went::NotAtAll, proxy.reactor.now());
                 }
+                let subject = Subject { endpoint: Some(pick.address()), ..aim.subject(origin) };
+                add(&proxy.series(subject).failed, 1);
                 avoid.push(pick.address());
             }
         }
@@ -120,16 +168,22 @@ async fn connect(proxy: &Rc<Proxy>, service: Service, origin: &dyn Origin) -> Op
     None
 }
 
-async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket) {
+async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket, passing: Box<Passing<'_>>) {
     proxy.count(|counts| counts.unread += 1);
-    if tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() {
+    if tunnel(&proxy.reactor, &client, &server, &proxy.pipes, passing.meters()).await.is_err() {
+        passing.is_torn();
         client.reset();
         server.reset();
     }
 }
 
 /// Waits for the first bytes of either side: of a protocol in which the server speaks first, it is connected to already.
-async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, service: Service) {
+async fn find_out(
+    proxy: &Rc<Proxy>,
+    client: &Socket,
+    origin: &dyn Origin,
+    aim: Aim,
+) -> (Spoken, Option<(Pick, Socket)>) {
     let limit = proxy.reactor.now() + proxy.settings.detect;
     let mut ahead = None;
     if !client.looks_stale() {
@@ -138,7 +192,7 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             client.readable().await;
             None
         };
-        ahead = race(connect(&proxy, service, &*origin), spoken).await;
+        ahead = race(connect(proxy, aim, origin), spoken).await;
         // Without an endpoint there may still be routes for what the client will say.
         if let Some((_, server)) = &ahead {
             let either = race(client.readable(), server.readable());
@@ -151,13 +205,20 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
     let said = match &ahead {
         Some((_, server)) if speaks => {
             // Servers of HTTP/2 may greet before they hear who is there.
-            let both = async { if greets(server).await { said(&client).await } else { Spoken::Other } };
+            let both = async { if greets(server).await { said(client).await } else { Spoken::Other } };
             proxy.reactor.before(Some(limit), both).await.unwrap_or(Spoken::Other)
         }
         Some(_) if !client.is_readable() => Spoken::Other,
-        _ => proxy.reactor.before(Some(limit), said(&client)).await.unwrap_or(Spoken::Other),
+        _ => proxy.reactor.before(Some(limit), said(client)).await.unwrap_or(Spoken::Other),
     };
-    match (said, ahead) {
+    (said, ahead)
+}
+
+/// Whatever it turns out to be.
+async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn Origin>, aim: Aim) {
+    // What it takes to find out is not held by the connection from then on.
+    let found = Box::pin(find_out(&proxy, &client, &*origin, aim)).await;
+    match found {
         (Spoken::Http1, ahead) => {
             if let Some((pick, server)) = ahead {
                 server.set_patience(proxy.settings.stall);
@@ -170,8 +231,10 @@ async fn detect(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origin: Rc<dyn
             // What HTTP/2 needs is not held by a connection of HTTP/1.1, which is in the same task.
             Box::pin(http2::serve(proxy, client, to, origin, ahead)).await;
         }
-        (_, Some((pick, server))) => to_endpoint(&proxy, client, pick, server).await,
-        (_, None) => pass(&proxy, client, service, &*origin).await,
+        (_, Some((pick, server))) => {
+            to_endpoint(&proxy, client, pick, server, (aim, &*origin)).await;
+        }
+        (_, None) => pass(&proxy, client, aim, &*origin).await,
     }
 }
 
@@ -198,17 +261,17 @@ pub(super) async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origi
         let next = match head(&proxy, &client, &mut buffer).await {
             // What a request needs is not held by a connection without one.
             Head::There(length) => Box::pin(one(&proxy, &client, &mut buffer, length, (to, &origin))).await,
-            Head::Wrong(answer) => reply(&proxy, &client, &answer).await,
+            Head::Wrong(answer) => Box::pin(refuse(&proxy, &client, &answer, origin.counted())).await,
             Head::Ended => return,
         };
         match next {
             Next::Keep => {}
             Next::Close => return linger(&proxy, &client).await,
             Next::Reset => return client.reset(),
-            Next::Tunnel(server, pick) => {
+            Next::Tunnel(server, pick, subject) => {
                 // What passes unread needs no buffer.
                 proxy.reactor.give_back(std::mem::take(&mut buffer));
-                unread(&proxy, client, server).await;
+                unread(&proxy, client, server, Passing::begin(&proxy, *subject)).await;
                 return drop(pick);
             }
         }
@@ -266,34 +329,42 @@ async fn one(
     (to, origin): (SocketAddr, &Rc<dyn Origin>),
 ) -> Next {
     proxy.count(|counts| counts.requests += 1);
+    let mut call = Call::new(origin.counted(), proxy.reactor.now());
     let Some(frontend) = proxy.find(to, &**origin) else {
-        let answer = Answer::new(503, format!("nothing is served at {to} any more"));
-        return reply(proxy, client, &answer).await;
+        let text = format!("nothing is served at {to} any more");
+        return reply(proxy, client, &Answer::new(503, text).because(Reason::NoRoute), &call).await;
     };
+    call.asks(frontend.own);
     let mut out = proxy.reactor.bytes();
     let whom = (to, origin.inside());
     let (way, mut asked) = match understood(proxy, &frontend, whom, buffer.data().get(..length), &mut out) {
         Ok(understood) => understood,
-        Err(fault) => return reply(proxy, client, &wrong(fault)).await,
+        Err(fault) => return reply(proxy, client, &wrong(fault), &call).await,
     };
+    if proxy.telemetry().is_watched() {
+        call.request = buffer.data().get(..length).map(|bytes| Box::new(asked_for(proxy, bytes)));
+    }
     buffer.consume(length);
     if !asked.expects
         && !asked.body.is_done()
         && let Err(fault) = begin_body(&mut asked.body, buffer, &mut out)
     {
-        return reply(proxy, client, &wrong(fault)).await;
+        return reply(proxy, client, &wrong(fault), &call).await;
     }
     let next = match way {
         Way::Answer(answer) => {
             let unread = matches!(frontend.routing, Routing::Connections(_) | Routing::Refused);
             let keep = asked.keeps_alive && asked.body.is_done() && !unread;
-            answered(proxy, client, &answer, &asked, keep).await
+            answered(proxy, client, &answer, &asked, keep, &call).await
         }
-        Way::To { service, share, rule } => {
+        Way::To { service, share, rule, from } => {
             let asking = (out.as_slice(), &asked, &**origin);
-            proxy.forward(client, buffer, asking, (&frontend, service, share, rule)).await
+            call.by(from);
+            call.aims(service);
+            proxy.forward(client, buffer, asking, (&frontend, service, share, rule), &call).await
         }
     };
+    proxy.ended(&call);
     proxy.reactor.give_back_bytes(out);
     next
 }
@@ -312,6 +383,12 @@ fn understood<'f>(
     Ok((way, Asked::of(&head)))
 }
 
+/// What the head that was read last asks for.
+fn asked_for(proxy: &Proxy, bytes: &[u8]) -> Request {
+    let head = proxy.head.borrow();
+    Request::new(1, head.method_name(bytes), head.target(bytes), head.host(bytes).unwrap_or_default())
+}
+
 /// What is there of the body goes with the head.
 fn begin_body(body: &mut Body, buffer: &mut Buffer, out: &mut Vec<u8>) -> Result<(), Fault> {
     let there = body.take(buffer.data())?;
@@ -326,8 +403,10 @@ pub(super) async fn answered(
     answer: &Answer,
     asked: &Asked,
     keep: bool,
+    call: &Call,
 ) -> Next {
     proxy.count(|counts| counts.answered += 1);
+    call.answers_itself(answer);
     let keep = keep && !proxy.draining.get();
     let connection = match (keep, asked.old) {
         (true, true) => Some("keep-alive"),
@@ -337,6 +416,7 @@ pub(super) async fn answered(
     let mut out = proxy.reactor.bytes();
     answer.write(&mut out, asked.method == Method::Head, connection);
     let sent = proxy.moving(client.write(&out)).await;
+    call.received(out.len());
     proxy.reactor.give_back_bytes(out);
     match sent {
         Ok(()) if keep => Next::Keep,
@@ -345,8 +425,14 @@ pub(super) async fn answered(
     }
 }
 
-/// Answers a request of which nothing else is known.
-async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer) -> Next {
+/// Answers what is no request.
+async fn refuse(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, network: Network) -> Next {
+    let call = Call::new(network, proxy.reactor.now());
+    reply(proxy, client, answer, &call).await
+}
+
+/// Answers a request of which nothing else is known, and which has ended with that.
+async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, call: &Call) -> Next {
     let asked = Asked {
         method: Method::Other,
         body: Body::new(Framing::None),
@@ -355,7 +441,9 @@ async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer) -> Next {
         keeps_alive: false,
         old: false,
     };
-    answered(proxy, client, answer, &asked, false).await
+    let next = answered(proxy, client, answer, &asked, false, call).await;
+    proxy.ended(call);
+    next
 }
 
 /// Ends a connection whose client may still be sending: closed at once, it would lose what it was sent last.
@@ -381,13 +469,13 @@ mod tests {
     use super::*;
 
     /// How much is held for as long as this runs.
-    fn size<F>(_: impl FnOnce(Rc<Proxy>, Socket, SocketAddr, Rc<dyn Origin>) -> F) -> usize {
+    fn size<F>(_: impl FnOnce(Rc<Proxy>, Socket, SocketAddr, Rc<dyn Origin>, Open) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn a_connection_of_http_1_does_not_hold_what_http_2_needs() {
-        let two = size(|proxy, client, to, origin| http2::serve(proxy, client, to, origin, None));
+        let two = size(|proxy, client, to, origin, _| http2::serve(proxy, client, to, origin, None));
         assert!(size(serve) < two, "{} of {two}", size(serve));
     }
 }

@@ -12,6 +12,7 @@ use super::{Origin, Proxy};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Edits, Ending, Fault, Framing, response};
 use crate::reactor::{Buffer, Socket, race};
+use crate::telemetry::Call;
 
 /// From so many bytes on a body is passed on unread.
 const UNREAD: u64 = 64 << 10;
@@ -33,6 +34,8 @@ pub(super) struct Exchange<'a> {
     /// Whether only a new connection is good enough.
     pub(super) fresh: bool,
     pub(super) progress: &'a Progress,
+    /// Where it is counted.
+    pub(super) call: &'a Call,
 }
 
 /// What becomes of the client's connection.
@@ -122,7 +125,10 @@ impl Exchange<'_> {
             Ok(Err(e)) if e.kind() == io::ErrorKind::TimedOut => Err(Unsent::Stuck),
             Ok(Err(_)) if used => return Failed::Stale,
             Ok(Err(_)) => Err(Unsent::Endpoint),
-            Ok(Ok(())) => self.rest_of_request(server, buffer).await,
+            Ok(Ok(())) => {
+                self.call.sent(self.out.len());
+                self.rest_of_request(server, buffer).await
+            }
         };
         match unsent {
             Ok(()) => self.progress.stage.set(Stage::Asked),
@@ -154,6 +160,7 @@ impl Exchange<'_> {
                         Torn::Stuck => Unsent::Stuck,
                         Torn::From | Torn::Own => Unsent::Client,
                     })?;
+                    self.call.sent(usize::try_from(count).unwrap_or(usize::MAX));
                     body.pass(count);
                     continue;
                 }
@@ -165,6 +172,7 @@ impl Exchange<'_> {
             let count = body.take(buffer.data()).map_err(Unsent::Request)?;
             let piece = buffer.data().get(..count).unwrap_or_default();
             let sent = self.proxy.moving(server.write(piece)).await;
+            self.call.sent(count);
             buffer.consume(count);
             sent.map_err(
                 |e| {
@@ -309,6 +317,7 @@ impl Exchange<'_> {
                     // It is cut all the same, and the endpoint has done nothing for that.
                     Torn::To | Torn::Stuck | Torn::Own => Failed::Client,
                 })?;
+                self.call.received(usize::try_from(count).unwrap_or(usize::MAX));
                 body.pass(count);
                 continue;
             }
@@ -340,10 +349,12 @@ impl Exchange<'_> {
     async fn answer(&self, bytes: &[u8]) -> Result<(), Failed> {
         self.progress.answering.set(true);
         self.progress.pieces.set(self.progress.pieces.get() + 1);
+        self.call.received(bytes.len());
         self.proxy.moving(self.client.write(bytes)).await.map_err(|_| Failed::Client)
     }
 
     fn note(&self, status: u16, began: Instant) {
+        self.call.answers(status);
         let now = Instant::now();
         let took = now.saturating_duration_since(began);
         self.pick.went(if status < 500 { Went::Well(took) } else { Went::Badly(status, took) }, now);

@@ -16,6 +16,7 @@ use super::rules::{Frontend, Rule, Service, Share};
 use super::{Counts, Origin, Proxy};
 use crate::balance::Went;
 use crate::reactor::{Buffer, Elapsed, Socket, race};
+use crate::telemetry::{Call, Reason, add};
 
 /// The longest time between two tries.
 const BACKOFF: Duration = Duration::from_secs(10);
@@ -46,6 +47,7 @@ impl Proxy {
         buffer: &mut Buffer,
         (out, asked, origin): (&[u8], &Asked, &dyn Origin),
         (frontend, service, share, rule): (&Arc<Frontend>, Service, &Share, Option<&Rule>),
+        call: &Call,
     ) -> Next {
         let began = self.reactor.now();
         self.budget.borrow_mut().request(began);
@@ -68,8 +70,10 @@ impl Proxy {
                 .and_then(|balancer| balancer.pick(&avoid, &mut self.dice.borrow_mut(), self.reactor.now()));
             let Some(pick) = picked else {
                 let text = format!("{}: the backend has no endpoint that is ready", frontend.name);
-                return self.give_up(client, asked, 503, text, &progress).await;
+                call.finds_nobody();
+                return self.give_up(client, asked, (503, text), &progress, call).await;
             };
+            call.tries(pick.address());
             let now = self.reactor.now();
             let one = rule.and_then(|rule| rule.backend).map(|time| now + time);
             let limit_of_one = [limit, one].into_iter().flatten().min();
@@ -92,11 +96,14 @@ impl Proxy {
                 swallows: &swallows,
                 fresh,
                 progress: &progress,
+                call,
             };
             let failed = match self.reactor.before(limit_of_one, exchange.run(buffer)).await {
                 Ok(Ok(Done::Keep)) => return Next::Keep,
                 Ok(Ok(Done::Close)) => return Next::Close,
-                Ok(Ok(Done::Tunnel(server))) => return Next::Tunnel(server, pick),
+                Ok(Ok(Done::Tunnel(server))) => {
+                    return Next::Tunnel(server, pick, Box::new(call.subject()));
+                }
                 Ok(Err(failed)) => failed,
                 Err(Elapsed) if progress.stage.get() == Stage::Uploading => Failed::Unsent,
                 Err(Elapsed) => {
@@ -115,7 +122,11 @@ impl Proxy {
             if theirs {
                 pick.went(Went::NotAtAll, self.reactor.now());
             }
+            if matches!(failed, Failed::NoConnection(_)) {
+                add(&self.series(call.subject()).failed, 1);
+            }
             if progress.answering.get() || matches!(failed, Failed::Client) {
+                call.blame(if matches!(failed, Failed::Client) { Reason::ClientGone } else { Reason::Cut });
                 return Next::Reset;
             }
             if !matches!(failed, Failed::Stale) {
@@ -128,9 +139,14 @@ impl Proxy {
                 && !progress.uploading.get()
                 && self.again(&failed, asked, (&mut left, others), &mut fresh);
             if !again {
-                let (status, text) = failed.answer(&frontend.name, pick.address());
-                return self.give_up(client, asked, status, text, &progress).await;
+                if matches!(failed, Failed::Status(_)) {
+                    call.blame(Reason::NotRetried);
+                }
+                let told = failed.answer(&frontend.name, pick.address());
+                return self.give_up(client, asked, told, &progress, call).await;
             }
+            add(&self.series(call.subject()).retried, 1);
+            call.again();
             drop(pick);
             if matches!(failed, Failed::Status(_) | Failed::Late | Failed::NoAnswer | Failed::Broken(_)) {
                 let until = now + left.backoff;
@@ -144,6 +160,7 @@ impl Proxy {
                     true
                 };
                 if race(wait, gone).await {
+                    call.gives_up();
                     return Next::Reset;
                 }
             }
@@ -207,11 +224,11 @@ impl Proxy {
         self: &Rc<Self>,
         client: &Socket,
         asked: &Asked,
-        status: u16,
-        text: String,
+        (status, text): (u16, String),
         progress: &Progress,
+        call: &Call,
     ) -> Next {
         let keep = asked.keeps_alive && asked.body.is_done() && !progress.uploading.get();
-        answered(self, client, &Answer::new(status, text), asked, keep).await
+        answered(self, client, &Answer::new(status, text), asked, keep, call).await
     }
 }

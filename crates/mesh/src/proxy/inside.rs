@@ -23,11 +23,12 @@ use super::connection::http;
 use super::detect::{Spoken, said};
 use super::rules::Frontend;
 use super::tunnel::tunnel;
-use super::{Network, Origin, Proxy, http2};
+use super::{Network, Origin, Proxy, Service, http2};
 use crate::balance::Balancer;
 use crate::hbone::{Asked, Link};
 use crate::identity::Identity;
 use crate::reactor::{Socket, keep_alive, race};
+use crate::telemetry::{Passing, Reason, Subject};
 
 /// Somebody who comes to a pod.
 #[derive(Clone)]
@@ -113,11 +114,30 @@ impl Visitor {
         .await;
     }
 
+    /// What is counted of it.
+    fn subject(&self) -> Subject {
+        Subject {
+            network: self.pod.network(),
+            frontend: Some(Service::INSIDE),
+            backend: Some(Service::INSIDE),
+            endpoint: Some(self.to),
+            ..Subject::default()
+        }
+    }
+
+    /// A connection is refused.
+    fn refuses(&self) {
+        self.proxy.count(|counts| counts.refused += 1);
+        // Ports that nobody has, anybody can make up: all that is refused unread counts as one.
+        let subject = Subject { endpoint: None, ..self.subject() };
+        self.proxy.series(subject).because(Reason::Denied);
+    }
+
     /// Lets it in, or not.
     async fn receive(self, client: Socket, door: Door) {
         match self.verdict() {
             Verdict::Refused => {
-                self.proxy.count(|counts| counts.refused += 1);
+                self.refuses();
                 door.close(client, 403);
             }
             Verdict::Allowed => self.pass(client, &door).await,
@@ -144,12 +164,15 @@ impl Visitor {
         };
         door.open();
         proxy.count(|counts| counts.unread += 1);
-        let passing = async { tunnel(&proxy.reactor, &client, &server, &proxy.pipes).await.is_err() };
+        let counted = Passing::begin(proxy, self.subject());
+        let passing =
+            async { tunnel(&proxy.reactor, &client, &server, &proxy.pipes, counted.meters()).await.is_err() };
         let revoked = async {
             self.revoked(Verdict::Allowed).await;
             true
         };
         if race(passing, revoked).await {
+            counted.is_torn();
             client.reset();
             server.reset();
         }
@@ -172,7 +195,7 @@ impl Visitor {
                 }
                 // What is no request, no rule is about.
                 Spoken::Other | Spoken::Unclear => {
-                    proxy.count(|counts| counts.refused += 1);
+                    visitor.refuses();
                     client.reset();
                 }
             }
@@ -251,6 +274,10 @@ impl Origin for Inside {
 
     fn network(&self) -> Network {
         self.network
+    }
+
+    fn counted(&self) -> Network {
+        self.visitor.pod.network()
     }
 
     fn socket(&self, _ipv4: bool) -> io::Result<OwnedFd> {
@@ -337,7 +364,10 @@ impl Proxy {
 
     /// Somebody who has proved who it is wants to connect.
     fn connect(self: &Rc<Self>, link: &Rc<Link>, asked: Asked, from: SocketAddr, pod: &Rc<dyn Origin>) {
-        self.count(|counts| counts.visits += 1);
+        self.count(|counts| {
+            counts.visits += 1;
+            counts.secured += 1;
+        });
         let Some(client) = link.stream(&asked) else { return };
         let door = Door::Stream(link.clone(), asked.stream);
         let Ok(to) = asked.authority.parse::<SocketAddr>() else { return door.close(client, 400) };

@@ -10,6 +10,7 @@
 mod answer;
 mod ask;
 mod connection;
+mod counted;
 mod detect;
 mod exchange;
 mod failed;
@@ -38,16 +39,21 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use smi::contract::Name;
 
+pub use ask::edited;
 pub use inside::Inside;
 pub use members::Member;
-pub use rules::{Frontend, Protocol, Service};
+pub use rules::{Frontend, Protocol, RuleId, Service};
 pub use tables::{Builder, Tables};
+
+pub(crate) use answer::Answer;
 
 use crate::balance::{Balancer, Budget, Dice, Ejection};
 use crate::hbone::Link;
 use crate::http1::{Bounds, Head};
 use crate::identity::Certificates;
 use crate::reactor::{Reactor, Socket, keep_alive, tcp};
+use crate::telemetry::Telemetry;
+use counted::Open;
 use pool::Pool;
 use secured::Links;
 use tunnel::Pipes;
@@ -67,6 +73,11 @@ pub trait Origin {
     /// of endpoints: one that cannot be reached from there may be reached from elsewhere.
     fn network(&self) -> Network {
         Network::default()
+    }
+
+    /// The network that it is counted for: that of a pod whose clients they are, or that they have come to.
+    fn counted(&self) -> Network {
+        self.network()
     }
 
     /// A socket of TCP in that network, which does not block and is not connected yet; of the calling thread's own by default.
@@ -168,6 +179,8 @@ impl Default for Settings {
 pub struct Counts {
     /// Connections of clients.
     pub connections: u64,
+    /// Those of them that have ended.
+    pub ended: u64,
     /// Requests that were read.
     pub requests: u64,
     /// Requests that the proxy has answered itself.
@@ -184,6 +197,8 @@ pub struct Counts {
     pub linked: u64,
     /// Connections, and streams of HBONE, that came to pods.
     pub visits: u64,
+    /// Those of them that came as streams of HBONE, from who has proved who it is.
+    pub secured: u64,
     /// Those of them, and requests, that policies have refused.
     pub refused: u64,
 }
@@ -214,6 +229,7 @@ pub struct Proxy {
     visits: Cell<u64>,
     draining: Cell<bool>,
     counts: Cell<Counts>,
+    telemetry: Telemetry,
 }
 
 impl std::fmt::Debug for Proxy {
@@ -244,6 +260,7 @@ impl Proxy {
             visits: Cell::new(VISITS),
             draining: Cell::new(false),
             counts: Cell::default(),
+            telemetry: Telemetry::default(),
         });
         let swept = Rc::downgrade(&proxy);
         let reactor = reactor.clone();
@@ -255,6 +272,7 @@ impl Proxy {
                 proxy.pool.sweep(reactor.now());
                 proxy.links.sweep();
                 proxy.servers.borrow_mut().retain(|(_, link)| link.strong_count() > 0);
+                proxy.telemetry.sweep(reactor.now());
             }
         });
         proxy
@@ -272,6 +290,16 @@ impl Proxy {
             _ => true,
         };
         let changed: Vec<Service> = (0..count).filter(changed).map(Service).collect();
+        self.telemetry.swaps.set(self.telemetry.swaps.get() + 1);
+        if !changed.is_empty() {
+            // An address that is another pod's now.
+            self.telemetry.end(|subject, series| match (subject.backend, subject.endpoint) {
+                (Some(backend), Some(endpoint)) if changed.binary_search(&backend).is_ok() => {
+                    tables.pod(backend, endpoint) != series.pod.as_ref()
+                }
+                _ => false,
+            });
+        }
         // Those that stay, with their Service or with another, must not end in between: their connections would be closed.
         for service in &changed {
             for endpoint in tables.endpoints(*service) {
@@ -365,9 +393,10 @@ impl Proxy {
         let _undelayed = rustix::net::sockopt::set_tcp_nodelay(&connection, true);
         let _unwatched = keep_alive(&connection);
         let destination = origin.destination(connection.as_fd());
+        let open = Open::new(self);
         let Ok(client) = self.reactor.socket(connection) else { return };
         let Ok(to) = destination else { return client.reset() };
-        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone()));
+        self.reactor.spawn(connection::serve(self.clone(), client, to, origin.clone(), open));
     }
 
     /// Ends each connection of a client after the request it has, and at once where it has none. What is passed on unread goes on.
@@ -432,6 +461,7 @@ impl Proxy {
         self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
         self.pool.forget(network);
         self.links.forget(network);
+        self.telemetry.end(|subject, _| subject.network == network);
     }
 
     fn find(&self, to: SocketAddr, origin: &dyn Origin) -> Option<Arc<Frontend>> {

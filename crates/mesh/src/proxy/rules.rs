@@ -17,8 +17,23 @@ use smi::contract::http::HeaderEdit;
 pub(super) use smi::contract::http::{PathEdit, Redirect};
 
 /// A port of a Service, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Service(pub(super) usize);
+
+impl Service {
+    /// What stands for the application of a pod, to which others come.
+    pub(crate) const INSIDE: Self = Self(usize::MAX);
+
+    /// Whether that is a pod's own application, which others have come to.
+    #[must_use]
+    pub fn is_inside(self) -> bool {
+        self == Self::INSIDE
+    }
+}
+
+/// A rule of an object, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub(super) u32);
 
 /// What is spoken to a frontend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +92,8 @@ pub(super) struct Rule {
 pub(super) struct Shares {
     /// Each with the sum of the weights up to it.
     list: Vec<(u64, Share)>,
+    /// Whose they are.
+    pub(super) from: Option<RuleId>,
 }
 
 #[derive(Debug)]
@@ -98,7 +115,7 @@ pub(super) enum Destination {
 impl Frontend {
     /// Of a pod's own application: who asks there has come to where it was going.
     pub(super) fn inside(to: SocketAddr) -> Self {
-        let own = Service(usize::MAX);
+        let own = Service::INSIDE;
         let routing = Routing::Plain(Share::plain(own));
         Self { name: to.to_string(), protocol: Protocol::Unknown, own, routing }
     }
@@ -115,7 +132,7 @@ impl Frontend {
             Model::Http(http) => Rules::compile(http, own, numbers),
             Model::Tls(_) => Routing::Refused,
             Model::Weighted(weighted) => {
-                let shares = Shares::compile(&[], &weighted.backends, numbers);
+                let shares = Shares::compile(&[], (&weighted.from, &weighted.backends), numbers);
                 match weighted.each {
                     Each::Connection => Routing::Connections(shares),
                     Each::Request => Routing::Requests(shares),
@@ -176,7 +193,7 @@ impl Rule {
         });
         Self {
             redirect,
-            shares: Shares::compile(&rule.filters, &rule.backends, numbers),
+            shares: Shares::compile(&rule.filters, (&rule.from, &rule.backends), numbers),
             request: rule.timeouts.request_ms.map(Duration::from_millis),
             backend: rule.timeouts.backend_ms.map(Duration::from_millis),
             retry: rule.retry.clone(),
@@ -185,14 +202,18 @@ impl Rule {
 }
 
 impl Shares {
-    fn compile(filters: &[Filter], backends: &[Backend], numbers: &mut Numbers) -> Self {
+    fn compile(
+        filters: &[Filter],
+        (from, backends): (&model::Origin, &[Backend]),
+        numbers: &mut Numbers,
+    ) -> Self {
         let mut sum = 0_u64;
         let mut list = Vec::with_capacity(backends.len());
         for backend in backends.iter().filter(|backend| backend.weight > 0) {
             sum = sum.saturating_add(backend.weight);
             list.push((sum, Share::compile(filters, backend, numbers)));
         }
-        Self { list }
+        Self { list, from: Some(numbers.rule(from)) }
     }
 
     /// One of them, as likely as its weight says.

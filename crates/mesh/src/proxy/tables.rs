@@ -8,10 +8,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use smi::contract::Name;
-use smi::model::{Delta, Endpoint, Entry, Kept, Key, Transport};
+use smi::model::{self, Delta, Endpoint, Entry, Kept, Key, Transport};
 
 use super::members::{Member, Members, Workloads};
-use super::rules::{Frontend, Service};
+use super::rules::{Frontend, RuleId, Service};
 
 /// What the loop goes by.
 #[derive(Debug, Default)]
@@ -22,6 +22,8 @@ pub struct Tables {
     pub(super) endpoints: Vec<Option<Kept>>,
     /// The same for as long as no pod and no policy changes.
     pub(super) members: Arc<Members>,
+    /// What has which number.
+    names: Names,
 }
 
 /// The namespace of the clients that it is for, if it is not for all, and what happens to them.
@@ -57,16 +59,62 @@ impl Tables {
             _ => &[],
         }
     }
+
+    /// Which port of which Service it is. Later tables of the same builder know it, too.
+    #[must_use]
+    pub fn service(&self, service: Service) -> Option<&(Name, u16)> {
+        self.names.services.get(service.0)
+    }
+
+    /// Where a rule comes from. Later tables of the same builder know it, too.
+    #[must_use]
+    pub fn rule(&self, rule: RuleId) -> Option<&model::Origin> {
+        self.names.rules.get(usize::try_from(rule.0).ok()?)
+    }
+
+    /// The pod at an address among the endpoints of a Service's port.
+    #[must_use]
+    pub fn pod(&self, service: Service, address: SocketAddr) -> Option<&Name> {
+        let is = |endpoint: &&Endpoint| endpoint.address == address.ip() && endpoint.port == address.port();
+        self.endpoints(service).iter().find(is)?.pod.as_ref()
+    }
 }
 
-/// Numbers for Services' ports, the same for as long as there is a builder.
+/// Services' ports and rules by their numbers.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    services: Arc<Vec<(Name, u16)>>,
+    rules: Arc<Vec<model::Origin>>,
+}
+
+/// Numbers for Services' ports and for rules, the same for as long as there is a builder.
 #[derive(Debug, Default)]
-pub(super) struct Numbers(HashMap<(Name, u16), usize>);
+pub(super) struct Numbers {
+    services: HashMap<(Name, u16), usize>,
+    rules: HashMap<model::Origin, u32>,
+    names: Names,
+}
 
 impl Numbers {
     pub(super) fn of(&mut self, service: &Name, port: u16) -> Service {
-        let next = self.0.len();
-        Service(*self.0.entry((service.clone(), port)).or_insert(next))
+        let key = (service.clone(), port);
+        if let Some(known) = self.services.get(&key) {
+            return Service(*known);
+        }
+        let next = self.names.services.len();
+        Arc::make_mut(&mut self.names.services).push(key.clone());
+        self.services.insert(key, next);
+        Service(next)
+    }
+
+    pub(super) fn rule(&mut self, from: &model::Origin) -> RuleId {
+        if let Some(known) = self.rules.get(from) {
+            return RuleId(*known);
+        }
+        let next = u32::try_from(self.names.rules.len()).unwrap_or(u32::MAX);
+        Arc::make_mut(&mut self.names.rules).push(from.clone());
+        self.rules.insert(from.clone(), next);
+        RuleId(next)
     }
 }
 
@@ -121,7 +169,8 @@ impl Builder {
             }
         }
         let members = self.workloads.members();
-        Arc::new(Tables { frontends, endpoints: self.endpoints.clone(), members })
+        let names = self.numbers.names.clone();
+        Arc::new(Tables { frontends, endpoints: self.endpoints.clone(), members, names })
     }
 
     fn put(&mut self, service: &Name, port: u16, entry: Option<Kept>) {

@@ -1,6 +1,6 @@
 //! Bytes from one connection to another, unread: splice(2) over a pipe.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
 use crate::reactor::{Elapsed, Reactor, Socket};
+use crate::telemetry::add;
 
 /// So many pipes are kept for whoever needs one next.
 const SPARE: usize = 64;
@@ -76,10 +77,17 @@ struct Flow<'a> {
     within: usize,
     ended: bool,
     left: u64,
+    /// Where it is counted how much has been moved.
+    meters: [&'a Cell<u64>; 2],
 }
 
 impl<'a> Flow<'a> {
-    fn new(from: &'a Socket, to: &'a Socket, pipes: &'a Pipes, left: u64) -> Self {
+    fn new(
+        (from, to): (&'a Socket, &'a Socket),
+        pipes: &'a Pipes,
+        left: u64,
+        meters: [&'a Cell<u64>; 2],
+    ) -> Self {
         Self {
             from,
             to,
@@ -91,6 +99,7 @@ impl<'a> Flow<'a> {
             within: 0,
             ended: false,
             left,
+            meters,
         }
     }
 
@@ -103,7 +112,10 @@ impl<'a> Flow<'a> {
             if self.within > 0 {
                 let Some(pipe) = &self.pipe else { return Poll::Ready(Ok(true)) };
                 match self.to.poll_splice_out(pipe.read.as_fd(), self.within) {
-                    Poll::Ready(Ok(moved)) => self.within -= moved.min(self.within),
+                    Poll::Ready(Ok(moved)) => {
+                        self.within -= moved.min(self.within);
+                        self.count(moved);
+                    }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::To)),
                     Poll::Pending => return Poll::Pending,
                 }
@@ -152,6 +164,7 @@ impl<'a> Flow<'a> {
                     Poll::Ready(Ok(count)) => {
                         self.start += count;
                         self.within -= count.min(self.within);
+                        self.count(count);
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::To)),
                     Poll::Pending => return Poll::Pending,
@@ -219,11 +232,17 @@ impl<'a> Flow<'a> {
             }
             Poll::Ready(Ok(count)) => {
                 self.left -= count as u64;
+                self.count(count);
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(_)) => Poll::Ready(Err(Torn::From)),
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// So much has gone where it goes.
+    fn count(&self, moved: usize) {
+        self.meters.iter().for_each(|meter| add(meter, moved as u64));
     }
 
     fn wait(&self) -> Poll<Result<bool, Torn>> {
@@ -238,7 +257,8 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// Moves what comes from either to the other until both have ended. A half that ends is ended on the other side, too.
+/// Moves what comes from either to the other until both have ended. A half that ends is ended on the other side, too. Bytes of `one` are
+/// counted by the first two of the meters, those of the other by the last.
 ///
 /// # Errors
 /// One of them was reset. Both should be.
@@ -247,8 +267,10 @@ pub(super) async fn tunnel(
     one: &Socket,
     other: &Socket,
     pipes: &Rc<Pipes>,
+    [there, back]: [[&Cell<u64>; 2]; 2],
 ) -> Result<(), Torn> {
-    let mut flows = [Flow::new(one, other, pipes, u64::MAX), Flow::new(other, one, pipes, u64::MAX)];
+    let mut flows =
+        [Flow::new((one, other), pipes, u64::MAX, there), Flow::new((other, one), pipes, u64::MAX, back)];
     let mut done = [false, false];
     loop {
         let again = poll_fn(|_| {
@@ -283,7 +305,9 @@ pub(super) async fn tunnel(
 /// Whose doing it is that not all was moved.
 pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64) -> Result<(), Torn> {
     let (reactor, stall) = (&proxy.reactor, proxy.settings.stall);
-    let mut flow = Flow::new(from, to, &proxy.pipes, count);
+    // Whoever carries a body counts it as a whole.
+    let nobody = Cell::new(0);
+    let mut flow = Flow::new((from, to), &proxy.pipes, count, [&nobody; 2]);
     loop {
         let before = (flow.left, flow.within);
         match reactor.before(Some(reactor.now() + stall), poll_fn(|_| flow.poll())).await {

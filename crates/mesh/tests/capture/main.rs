@@ -11,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use cluster::Cluster;
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{Family, tables};
+use mesh::proxy::Network;
 use site::{Site, until};
 use testkit::netns::{Netns, addresses, join};
 use testkit::whoami::{Answer, ask, connect, has_ended, status};
@@ -90,6 +91,33 @@ fn who_comes_to_the_listener_itself_is_not_led_in_a_circle() {
         assert!(has_ended(&mut client), "{listener}");
     }
     assert_eq!(tally(&site, 3).values().sum::<usize>(), 3);
+}
+
+#[test]
+fn what_pods_do_is_seen_from_another_thread() {
+    let site = Site::new();
+    let mut cluster = Cluster::new(&[1, 0]);
+    site.node.swap(cluster.tables()).unwrap();
+    let looker = site.node.looker().unwrap();
+    let _pod = site.capture(7);
+    let (tell, lines) = std::sync::mpsc::sync_channel(64);
+    looker.watch(Some(tell)).unwrap();
+    assert_eq!(tally(&site, 5)["v1"], 5);
+    let snapshot = std::thread::scope(|scope| scope.spawn(|| looker.look().unwrap()).join().unwrap());
+    assert_eq!(snapshot.networks, [Network(7)]);
+    let [counted] = &snapshot.series[..] else { panic!("{:?}", snapshot.series) };
+    assert_eq!((counted.client, counted.numbers.classes[2]), (Network(7), 5));
+    assert_eq!(counted.endpoint.unwrap().to_string(), cluster::V1);
+    let (frontend, port) = snapshot.tables.service(counted.frontend.unwrap()).unwrap();
+    assert_eq!((frontend.name.as_str(), *port), ("web", 80));
+    assert_eq!(lines.try_iter().filter(|line| line.status == 200).count(), 5);
+    // Nobody wants them any more.
+    looker.watch(None).unwrap();
+    tally(&site, 3);
+    assert_eq!((lines.try_iter().count(), looker.look().unwrap().lost), (0, 0));
+    // Who looks does not keep it from ending, and is told that it has.
+    drop(site.node);
+    assert!(looker.look().is_err());
 }
 
 /// The tables in the pod.

@@ -3,19 +3,23 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mesh::proxy::{Builder, Counts, Origin, Proxy, Remote, Settings};
 use mesh::reactor::Reactor;
+use mesh::telemetry::{Line, Snapshot};
 use smi::model::Delta;
 
 use crate::backend::{Wire, header};
 
 /// What does not happen within this time does not happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// So many lines about requests are kept for who asks for them.
+pub(crate) const LINES: usize = 8;
 
 /// The address that clients of these tests ask for.
 pub(crate) const FRONTEND: &str = "10.96.0.1:80";
@@ -43,10 +47,13 @@ pub(crate) struct Harness {
     address: SocketAddr,
     remote: Remote,
     builder: Mutex<Builder>,
-    /// Its end ends the proxy; a byte drains it.
+    /// Its end ends the proxy; `d` drains it, `s` has it give a snapshot.
     wire: Option<TcpStream>,
     ended: Option<JoinHandle<()>>,
     counts: Mutex<Receiver<Counts>>,
+    snapshots: Mutex<Receiver<Snapshot>>,
+    /// Of requests and connections that ended since the first snapshot.
+    pub(crate) lines: Mutex<Receiver<Line>>,
 }
 
 impl Harness {
@@ -70,6 +77,8 @@ impl Harness {
         let tables = builder.apply(delta);
         let (tell, told) = channel();
         let (tell_counts, counts) = channel();
+        let (tell_snapshot, snapshots) = channel();
+        let (tell_line, lines) = sync_channel(LINES);
         let ended = std::thread::spawn(move || {
             let reactor = Reactor::new().unwrap();
             let proxy = Proxy::new(&reactor, settings);
@@ -84,8 +93,15 @@ impl Harness {
                 .run(async move {
                     let mut buffer = running.buffer();
                     while let Ok(1..) = control.read(&mut buffer).await {
+                        for byte in buffer.data() {
+                            if *byte == b's' {
+                                tell_snapshot.send(drained.snapshot()).unwrap();
+                                drained.watch(Some(tell_line.clone()));
+                            } else {
+                                drained.drain();
+                            }
+                        }
                         buffer.consume(buffer.data().len());
-                        drained.drain();
                     }
                 })
                 .unwrap();
@@ -99,12 +115,21 @@ impl Harness {
             wire: Some(wire),
             ended: Some(ended),
             counts: Mutex::new(counts),
+            snapshots: Mutex::new(snapshots),
+            lines: Mutex::new(lines),
         }
     }
 
     pub(crate) fn swap(&self, delta: Delta) {
         let tables: Arc<_> = self.builder.lock().unwrap().apply(delta);
         self.remote.swap(tables).unwrap();
+    }
+
+    /// What was counted until now.
+    pub(crate) fn look(&self) -> Snapshot {
+        use std::io::Write as _;
+        self.wire.as_ref().unwrap().write_all(b"s").unwrap();
+        self.snapshots.lock().unwrap().recv_timeout(PATIENCE).unwrap()
     }
 
     pub(crate) fn drain(&self) {

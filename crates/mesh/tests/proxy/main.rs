@@ -8,6 +8,7 @@ mod models;
 
 mod bodies;
 mod connections;
+mod counts;
 mod endpoints;
 mod http2;
 mod http2_changes;

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use control::cloud::Controllers;
 use cpi::contract::{Cidr, ProviderId};
 
 use super::OutputArgs;
@@ -17,6 +18,10 @@ pub(crate) struct CloudArgs {
     /// What the provider goes by: of metal pools of addresses and an inventory of machines, of aws settings
     #[arg(long, value_name = "FILE", requires = "cloud_provider")]
     pub(crate) cloud_config: Option<PathBuf>,
+    /// Which controllers of clouds run, by Kubernetes' names: cloud-node-controller, cloud-node-lifecycle-controller,
+    /// service-lb-controller, node-route-controller, node-ipam-controller; `*` is all of them, -NAME all but that one
+    #[arg(long, value_name = "NAME,...", default_value = "*", value_parser = controllers, allow_hyphen_values = true)]
+    pub(crate) controllers: Controllers,
     /// What the provider knows the cluster by
     #[arg(long, value_name = "NAME", default_value = "kubernetes")]
     pub(crate) cluster_name: String,
@@ -81,6 +86,10 @@ fn provider(text: &str) -> Result<Provider, String> {
     }
     let at = super::csi::socket(text).map(Provider::At);
     at.map_err(|_| "write metal, aws, or the socket of a provider that runs: unix:///PATH".to_owned())
+}
+
+fn controllers(text: &str) -> Result<Controllers, String> {
+    text.parse()
 }
 
 /// Where a provider is that is a program of its own.

@@ -1,6 +1,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use control::mesh::Address;
+use smi::contract::Name;
 
 /// `sextant control`
 #[derive(Debug, Args)]
@@ -11,6 +13,7 @@ use clap::Args;
   sextant control --csi-dir /var/lib/kubelet/plugins --node node-1
   sextant control --leader-elect --csi-socket /csi/csi.sock         # in a Deployment with several replicas
   sextant control --cloud-provider unix:///run/cloud.sock --cluster-cidr 10.64.0.0/16
+  sextant control --mesh unix:/run/sextant/mesh.sock                # the control plane of a mesh
 
 It does for every driver that it finds what the sidecars of Kubernetes do for one: it provisions, attaches, resizes and snapshots
 volumes. It keeps nothing of its own: end it at any moment, and start it again.")]
@@ -55,5 +58,55 @@ pub(crate) struct ControlArgs {
     #[arg(long, value_name = "SECONDS", default_value = "15", requires = "leader_elect", value_parser = clap::value_parser!(u64).range(3..=3600))]
     pub(crate) leader_elect_lease: u64,
     #[command(flatten)]
+    pub(crate) mesh: MeshPlaneArgs,
+    #[command(flatten)]
     pub(crate) cloud: super::CloudArgs,
+}
+
+/// What the control plane of a mesh takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of meshes")]
+pub(crate) struct MeshPlaneArgs {
+    /// Be the control plane of a mesh for its proxies on nodes: at a socket that root alone may use, unix:PATH, or at an address, over
+    /// TLS; give it more than once for more
+    #[arg(long = "mesh", value_name = "ADDRESS|unix:PATH", value_parser = mesh, conflicts_with = "node")]
+    pub(crate) addresses: Vec<Address>,
+    /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more
+    #[arg(long = "mesh-account", value_name = "NAMESPACE/NAME", default_value = "kube-system/sextant-mesh", value_parser = account)]
+    pub(crate) accounts: Vec<Name>,
+}
+
+fn mesh(text: &str) -> Result<Address, String> {
+    if text.starts_with("unix:") || text.starts_with('/') {
+        return super::csi::socket(text).map(Address::Unix);
+    }
+    text.parse().map(Address::Tcp).map_err(|_| "write an address with a port, or unix:/PATH".into())
+}
+
+fn account(text: &str) -> Result<Name, String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok(Name::new(namespace, name))
+        }
+        _ => Err("write NAMESPACE/NAME".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_call_at_a_socket_or_an_address() {
+        assert_eq!(mesh("unix:/run/mesh.sock"), Ok(Address::Unix("/run/mesh.sock".into())));
+        assert_eq!(mesh("unix:///run/mesh.sock"), Ok(Address::Unix("/run/mesh.sock".into())));
+        assert_eq!(mesh("[::]:8443"), Ok(Address::Tcp("[::]:8443".parse().unwrap())));
+        for bad in ["", "unix:mesh.sock", "8443", "localhost:8443"] {
+            assert!(mesh(bad).is_err(), "{bad}");
+        }
+        assert_eq!(account("a/b"), Ok(Name::new("a", "b")));
+        for bad in ["", "a", "/b", "a/", "a/b/c"] {
+            assert!(account(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -40,7 +40,10 @@ pub(crate) use images::{
     ArchiveFormat, ImagesArgs, LoadArgs, LoginArgs, LogoutArgs, PullArgs, PushArgs, Registry,
     RegistryCommand, RmiArgs, SaveArgs, TagArgs, VerifyArgs,
 };
-pub(crate) use mesh::MeshArgs;
+pub(crate) use mesh::{
+    ControlPlane, Host, LogFormat, MeshArgs, MeshCommand, MeshRoutesArgs, MeshStatusArgs, MeshTapArgs,
+    MeshTopArgs, MeshWhyArgs, TopBy,
+};
 pub(crate) use node::{BuiltinNetwork, NodeArgs};
 pub(crate) use objects::{
     ApplyArgs, DeleteArgs, DescribeArgs, Event, GetArgs, POD, RolloutArgs, RolloutCommand, RolloutNamesArgs,
@@ -185,7 +188,8 @@ pub(crate) enum Command {
     Services(ServicesArgs),
     /// Answer for addresses of load balancers on this node, beside any proxy of Services
     Announce(AnnounceArgs),
-    /// Run the service mesh for the pods of this node: connections go by TrafficSplits and routes, without sidecars
+    /// Run the service mesh for the pods of this node: connections go by TrafficSplits and routes, without sidecars; and see
+    /// what it does
     Mesh(MeshArgs),
     /// Serve CSI: volumes of this machine
     CsiDriver(CsiDriverArgs),
@@ -240,7 +244,7 @@ impl Command {
                 | Self::Control(_)
                 | Self::Services(_)
                 | Self::Announce(_)
-                | Self::Mesh(_)
+                | Self::Mesh(MeshArgs { command: None, .. })
                 | Self::CsiDriver(_)
                 | Self::Demo(_)
                 | Self::Up(_)

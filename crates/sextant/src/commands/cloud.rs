@@ -58,6 +58,7 @@ pub(super) fn setup(args: &CloudArgs, host: &str) -> Option<Setup> {
     let masks = Masks { v4: args.node_cidr_mask_size_ipv4, v6: args.node_cidr_mask_size_ipv6 };
     Some(Setup {
         host: host.into(),
+        controllers: args.controllers,
         cluster_name: args.cluster_name.clone(),
         cluster_cidrs: args.cluster_cidr.clone(),
         service_cidrs: args.service_cluster_ip_range.clone(),

@@ -11,6 +11,7 @@ use client::kubeconfig;
 use client::leader::{Election, Terms};
 use control::cloud::Metrics;
 use control::csi::{self, Place, Setup};
+use control::mesh::{Address, Plane};
 use control::workloads;
 use grpc::process;
 use kube::Client;
@@ -72,15 +73,17 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     eprintln!("sextant control: works for {server}");
     let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;
+    let addresses = &args.mesh.addresses;
+    let plane = (!addresses.is_empty())
+        .then(|| Plane::start(&client, smi::compile::Settings::default(), args.mesh.accounts.clone()));
     process::tell_ready("control");
+    let works = work(client, setup, args, found, metrics.clone(), plane.as_deref());
     let worked = async {
         match election {
-            Some(election) => {
-                lead(&election, ended.as_mut(), work(client, setup, args, found, metrics.clone())).await
-            }
+            Some(election) => lead(&election, ended.as_mut(), works).await,
             None => {
                 tokio::select! {
-                    done = work(client, setup, args, found, metrics.clone()) => done,
+                    done = works => done,
                     () = &mut ended => Ok(()),
                 }
             }
@@ -88,11 +91,21 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     };
     let done = tokio::select! {
         done = worked => done,
+        // Nodes are answered by all, and not by the one alone that works.
+        failed = answer(plane.as_deref(), addresses) => failed,
         never = health.serve(|| asked(&places, &args.csi_socket)) => never,
         never = page.serve(|| std::future::ready(Ok(metrics.render()))) => never,
     };
     resting.abort();
     done
+}
+
+/// Answers nodes of a mesh, where that is asked for, until it is dropped.
+async fn answer(plane: Option<&Plane>, addresses: &[Address]) -> Result<()> {
+    match plane {
+        Some(plane) => plane.serve(addresses).await.map_err(Failure::new),
+        None => std::future::pending().await,
+    }
 }
 
 /// The sockets that health is asked of: at one that was named there must be a driver, elsewhere may be what others have left.
@@ -102,14 +115,16 @@ fn asked(places: &[Place], named: &[PathBuf]) -> Asked {
     sockets.into_iter().map(|socket| (socket.clone(), named.contains(&socket))).collect()
 }
 
-/// The controllers, until it is dropped; those of workloads and clouds where they are asked for.
+/// The controllers, until it is dropped; those of workloads, clouds and meshes where they are asked for.
 async fn work(
     client: Client,
     setup: Setup,
     args: &ControlArgs,
     found: cloud::Found,
     metrics: Arc<Metrics>,
+    plane: Option<&Plane>,
 ) -> Result<()> {
+    let host = setup.host.clone();
     let (clouds, deadline) = (cloud::setup(&args.cloud, &setup.host), setup.deadline);
     let volumes = csi::Context::start(client, setup);
     let pods = async {
@@ -123,8 +138,13 @@ async fn work(
             None => Ok(()),
         }
     };
+    let mesh = async {
+        if let Some(plane) = plane {
+            plane.lead(&host).await;
+        }
+    };
     let others = async {
-        tokio::join!(csi::run(volumes.clone()), pods);
+        tokio::join!(csi::run(volumes.clone()), pods, mesh);
         Ok(())
     };
     tokio::try_join!(others, clouds).map(drop)

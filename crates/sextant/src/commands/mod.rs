@@ -38,7 +38,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use crate::cli::{Cli, CloudCommand, Command};
+use crate::cli::{Cli, CloudCommand, Command, MeshArgs};
 use crate::failure::{Context, Result};
 use crate::instance::Instance;
 
@@ -73,6 +73,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cloud(args) => {
             let CloudCommand::Status(args) = &args.command;
             return cloud_status::run(&cli.data_dir, args).map(|()| ExitCode::SUCCESS);
+        }
+        Command::Mesh(MeshArgs { command: Some(command), .. }) => {
+            return mesh::ask(&cli.run_dir, command).map(|()| ExitCode::SUCCESS);
         }
         Command::CsiDriver(args) => {
             return csi_driver::run(&cli.data_dir, &cli.run_dir, args).map(|()| ExitCode::SUCCESS);

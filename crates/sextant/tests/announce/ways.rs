@@ -149,6 +149,7 @@ async fn nodes_have_routes_to_the_pods_of_others_whatever_becomes_of_them() {
     // And once more, until the machine is given up.
     stand.write("nodeRoutes: true");
     stand.until_ways(0, &[1]).await;
+    stand.until_ways(1, &[0]).await;
     stand.until_said(0, MADE).await;
     assert_eq!(stand.rig.end("services-0"), Some(0), "{}", stand.rig.words("services-0"));
     stand.until_ways(0, &[1]).await;

@@ -1,4 +1,4 @@
-//! The controllers are killed at any moment while nodes and services come and go: afterwards everything that is wanted is there, and
+//! The controllers are killed at any moment, and the provider is started again, while nodes and services come and go: afterwards everything that is wanted is there, and
 //! nothing else. `SEXTANT_CLOUD_KILLS=100 cargo test -p sextant --test cloud kills` for more of it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,8 @@ use testkit::Random;
 use crate::provider::Cloud;
 use crate::rig::Rig;
 use crate::site::{
-    NEW, change, expose, has_taint, join, nodes, nothing_was_forbidden, say_ready, start, withdraw,
+    NEW, change, control_as, expose, has_taint, join, node_is, nodes, nothing_was_forbidden, say_ready,
+    service_is, start, withdraw,
 };
 
 /// So many of each there may be.
@@ -98,9 +99,13 @@ async fn unwanted(rig: &Rig, cloud: &Cloud) -> Vec<String> {
 #[tokio::test]
 async fn whenever_the_controllers_are_killed_all_comes_to_be_as_it_is_wanted() {
     let kills: u64 = std::env::var("SEXTANT_CLOUD_KILLS").map_or(6, |text| text.parse().expect("a number"));
-    let (mut rig, cloud) = start(&[]).await;
+    let (mut rig, mut cloud) = start(&[]).await;
     let mut chance = chance();
     for _ in 0..kills {
+        // The controllers connect again, or find another than before as they start.
+        if chance().is_multiple_of(3) {
+            cloud.restart();
+        }
         for _ in 0..chance() % 8 + 2 {
             act(&rig, &cloud, &mut chance).await;
             tokio::time::sleep(Duration::from_millis(chance() % 100)).await;
@@ -109,6 +114,9 @@ async fn whenever_the_controllers_are_killed_all_comes_to_be_as_it_is_wanted() {
         // What happens while nobody looks.
         for _ in 0..chance() % 3 {
             act(&rig, &cloud, &mut chance).await;
+        }
+        if chance().is_multiple_of(3) {
+            cloud.restart();
         }
         rig.again("control");
         tokio::time::sleep(Duration::from_millis(chance() % 2000)).await;
@@ -132,4 +140,43 @@ async fn whenever_the_controllers_are_killed_all_comes_to_be_as_it_is_wanted() {
         panic!("{:#?}\n{}", unwanted(&rig, &cloud).await, rig.words("control"));
     }
     nothing_was_forbidden(&rig);
+}
+
+/// Of two processes one works. The other goes on where that was killed: with a load balancer that is being made, and one that was.
+#[tokio::test]
+async fn another_leader_goes_on_with_the_cloud() {
+    let election = ["--leader-elect", "--leader-elect-lease", "6"];
+    let (mut rig, cloud) = start(&election).await;
+    control_as(&mut rig, "other", &election);
+    join(&rig, &cloud, "node-1").await;
+    node_is(&rig, "node-1", "initialized", |node| !has_taint(node, NEW)).await;
+    let is_told = |service: &serde_json::Value| service["status"]["loadBalancer"]["ingress"].is_array();
+    let web = expose(&rig, "web").await;
+    service_is(&rig, "web", "reachable", is_told).await;
+    assert!(!rig.words("other").contains("has cloud provider"), "it waits: {}", rig.words("other"));
+
+    let late = expose(&rig, "late").await;
+    let making = format!("ensure {}", late.uid().unwrap());
+    // It may have been made already: then what has changed is made.
+    cloud.state().held.insert(making.clone());
+    change(&rig, "late", serde_json::json!({"spec": {"ports": [{"port": 81}]}})).await;
+    rig.until("it is being made", async |_| cloud.state().waiting.contains(&making).then_some(())).await;
+    rig.kill("control");
+    cloud.state().held.clear();
+    rig.words_have("other", "has cloud provider stand").await;
+    service_is(&rig, "late", "reachable", is_told).await;
+    rig.until("it is as it was changed", async |_| {
+        cloud.balancer(&late).is_some_and(|there| there.ports == [81]).then_some(())
+    })
+    .await;
+    withdraw(&rig, "web").await;
+    rig.until("the load balancer of before is gone", async |_| cloud.balancer(&web).is_none().then_some(()))
+        .await;
+    join(&rig, &cloud, "node-2").await;
+    node_is(&rig, "node-2", "initialized", |node| !has_taint(node, NEW)).await;
+    rig.until("it leads to both", async |_| {
+        cloud.balancer(&late).is_some_and(|there| there.nodes.len() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(cloud.state().instances.len(), 2);
 }

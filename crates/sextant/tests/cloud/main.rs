@@ -5,10 +5,12 @@
 #[path = "../control/admit.rs"]
 mod admit;
 mod aws;
+mod identity;
 mod kills;
 mod metal;
 mod nodes;
 mod provider;
+mod python;
 mod rack;
 #[path = "../control/rig.rs"]
 mod rig;

@@ -43,16 +43,20 @@ pub(crate) struct State {
 /// The provider. It serves until this is dropped.
 pub(crate) struct Cloud {
     state: Arc<Mutex<State>>,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    socket: PathBuf,
+    serving: Option<Serving>,
 }
 
-struct Served(Arc<Mutex<State>>);
+/// The program that it is, as far as it is one.
+struct Serving {
+    stop: watch::Sender<bool>,
+    thread: JoinHandle<()>,
+}
 
-impl Cloud {
-    /// Serves at a socket: it does when this returns.
-    pub(crate) fn serve(socket: PathBuf) -> Self {
-        let (state, (stop, mut stopped)) = (Arc::new(Mutex::new(State::default())), watch::channel(false));
+impl Serving {
+    /// It serves when this returns.
+    fn start(state: &Arc<Mutex<State>>, socket: PathBuf) -> Self {
+        let (stop, mut stopped) = watch::channel(false);
         let (ready, serves) = std::sync::mpsc::channel();
         let served = Arc::new(Served(state.clone()));
         let thread = std::thread::spawn(move || {
@@ -62,7 +66,32 @@ impl Cloud {
             runtime.block_on(serving).unwrap();
         });
         serves.recv().unwrap();
-        Self { state, stop, thread: Some(thread) }
+        Self { stop, thread }
+    }
+
+    fn end(self) {
+        self.stop.send_replace(true);
+        let ended = self.thread.join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+struct Served(Arc<Mutex<State>>);
+
+impl Cloud {
+    /// Serves at a socket: it does when this returns.
+    pub(crate) fn serve(socket: PathBuf) -> Self {
+        let state = Arc::new(Mutex::new(State::default()));
+        let serving = Some(Serving::start(&state, socket.clone()));
+        Self { state, socket, serving }
+    }
+
+    /// The provider ends, and begins again; what is in its cloud stays.
+    pub(crate) fn restart(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.end();
+        }
+        self.serving = Some(Serving::start(&self.state, self.socket.clone()));
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -87,10 +116,8 @@ impl Cloud {
 
 impl Drop for Cloud {
     fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            let ended = thread.join();
-            assert!(ended.is_ok() || std::thread::panicking());
+        if let Some(serving) = self.serving.take() {
+            serving.end();
         }
     }
 }

@@ -74,7 +74,7 @@ async fn the_provider_of_the_page_is_right_and_works() {
 }
 
 /// The service account's token, in a kubeconfig.
-async fn log_in(rig: &Rig) {
+pub(crate) async fn log_in(rig: &Rig) {
     let accounts: Api<ServiceAccount> = rig.objects_of("sextant-cloud");
     let wish: TokenRequest = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
     let token = accounts.create_token_request("sextant-cloud", &PostParams::default(), &wish).await.unwrap();

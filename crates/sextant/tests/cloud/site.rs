@@ -26,6 +26,11 @@ pub(crate) async fn start(more: &[&str]) -> (Rig, Cloud) {
 
 /// The controllers, for a cloud at `cloud.sock` whether or not it is there.
 pub(crate) fn control(rig: &mut Rig, more: &[&str]) {
+    control_as(rig, "control", more);
+}
+
+/// The same in a process of this name.
+pub(crate) fn control_as(rig: &mut Rig, name: &str, more: &[&str]) {
     let (kubeconfig, endpoint) =
         (rig.path("kubeconfig"), format!("unix://{}", rig.path("cloud.sock").display()));
     let words = [
@@ -39,7 +44,7 @@ pub(crate) fn control(rig: &mut Rig, more: &[&str]) {
         ["--metrics-listen", "127.0.0.1:0"],
     ];
     let words = [&words.concat(), &["--allocate-node-cidrs"][..], more].concat();
-    rig.control(&words);
+    rig.spawn_control(name, &words);
 }
 
 pub(crate) fn nodes(rig: &Rig) -> Api<Node> {

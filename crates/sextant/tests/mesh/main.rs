@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod objects;
+mod people;
+mod plane;
 #[path = "../control/rig.rs"]
 mod rig;
 mod runtime;
+mod situations;
 
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -75,12 +78,18 @@ async fn until(rig: &Rig, what: &str, is: impl Fn() -> bool) {
 
 /// An API server with a Service and a split, a runtime, and `sextant mesh`.
 async fn cluster(weights: [u32; 2]) -> (Rig, Runtime) {
+    cluster_with(weights, &[]).await
+}
+
+/// The same, with more arguments of `sextant mesh`.
+async fn cluster_with(weights: [u32; 2], more: &[&str]) -> (Rig, Runtime) {
     let mut rig = Rig::bare().await;
     objects::define(&rig).await;
     objects::services(&rig, weights).await;
     let socket = rig.path("cri.sock");
     let runtime = Runtime::start(&socket);
-    rig.spawn("mesh", &["mesh", "--node", "node-1", "--cri", socket.to_str().unwrap()]);
+    let args = ["mesh", "--node", "node-1", "--cri", socket.to_str().unwrap()];
+    rig.spawn("mesh", &[&args, more].concat());
     rig.words_have("mesh", "Services and routes are known").await;
     (rig, runtime)
 }

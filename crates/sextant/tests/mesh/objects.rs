@@ -10,10 +10,11 @@ use crate::rig::Rig;
 
 /// Where the Service and its versions are.
 pub(crate) const WEB: &str = "10.96.1.1";
-const V1: (&str, &str) = ("10.55.0.3", "10.96.1.2");
+pub(crate) const V1: (&str, &str) = ("10.55.0.3", "10.96.1.2");
 const V2: (&str, &str) = ("10.55.0.4", "10.96.1.3");
 
-fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+/// A kind that no crate here has a type of.
+pub(crate) fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     ApiResource {
         group: group.into(),
         version: version.into(),
@@ -23,7 +24,8 @@ fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource
     }
 }
 
-fn splits(rig: &Rig) -> Api<DynamicObject> {
+/// All splits.
+pub(crate) fn splits(rig: &Rig) -> Api<DynamicObject> {
     let kind = resource("split.smi-spec.io", "v1alpha4", "TrafficSplit", "trafficsplits");
     Api::namespaced_with(rig.client.clone(), "default", &kind)
 }
@@ -48,14 +50,7 @@ pub(crate) async fn services(rig: &Rig, weights: [u32; 2]) {
     for (name, address, endpoints) in
         [("web", WEB, vec![V1.0, V2.0]), ("web-v1", V1.1, vec![V1.0]), ("web-v2", V2.1, vec![V2.0])]
     {
-        let ports = json!([{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}]);
-        let spec = json!({"clusterIP": address, "ports": ports});
-        rig.make_here::<Service>(json!({"metadata": {"name": name}, "spec": spec})).await;
-        let endpoints: Vec<Value> = endpoints.iter().map(|address| json!({"addresses": [address]})).collect();
-        rig.make_here::<EndpointSlice>(json!({"metadata": {"name": format!("{name}-1"),
-            "labels": {"kubernetes.io/service-name": name}}, "addressType": "IPv4",
-            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints}))
-            .await;
+        service(rig, name, address, &endpoints).await;
     }
     let split: DynamicObject = serde_json::from_value(json!({"apiVersion": "split.smi-spec.io/v1alpha4",
         "kind": "TrafficSplit", "metadata": {"name": "web"},
@@ -66,9 +61,26 @@ pub(crate) async fn services(rig: &Rig, weights: [u32; 2]) {
     rig.until("a TrafficSplit can be made", make).await;
 }
 
+/// A Service of HTTP with these endpoints.
+pub(crate) async fn service(rig: &Rig, name: &str, address: &str, endpoints: &[&str]) {
+    let ports = json!([{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}]);
+    let spec = json!({"clusterIP": address, "ports": ports});
+    rig.make_here::<Service>(json!({"metadata": {"name": name}, "spec": spec})).await;
+    let endpoints: Vec<Value> = endpoints.iter().map(|address| json!({"addresses": [address]})).collect();
+    rig.make_here::<EndpointSlice>(json!({"metadata": {"name": format!("{name}-1"),
+        "labels": {"kubernetes.io/service-name": name}}, "addressType": "IPv4",
+        "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}], "endpoints": endpoints}))
+        .await;
+}
+
 /// Other weights.
 pub(crate) async fn weigh(rig: &Rig, weights: [u32; 2]) {
-    let patch = Patch::Merge(json!({"spec": {"backends": backends(weights)}}));
+    split(rig, backends(weights)).await;
+}
+
+/// Other backends.
+pub(crate) async fn split(rig: &Rig, backends: Value) {
+    let patch = Patch::Merge(json!({"spec": {"backends": backends}}));
     splits(rig).patch("web", &PatchParams::default(), &patch).await.unwrap();
 }
 

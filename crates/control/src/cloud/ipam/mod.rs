@@ -1,6 +1,8 @@
 //! Ranges of addresses for nodes' pods: each node gets its own part of the cluster's, once.
 
 mod ranges;
+#[cfg(test)]
+mod situations;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +16,7 @@ use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::{Context, Failed, NODES, NODES_LONGEST, pod_cidrs};
+use super::{Context, Failed, Metrics, NODES, NODES_LONGEST, pod_cidrs};
 use ranges::Ranges;
 
 /// So many nodes are looked at at the same time.
@@ -101,6 +103,13 @@ impl Given {
         whole
     }
 
+    /// Tells how much of each range is in use.
+    fn count(&self, metrics: &Metrics) {
+        for (range, parts) in self.ranges.iter().map(Ranges::counted) {
+            metrics.parts_are(range, parts);
+        }
+    }
+
     /// A node is gone: what is noted of it is given back.
     fn gone(&mut self, node: &Node) {
         let noted = [self.had.remove(&uid(node)), self.meant.remove(&uid(node))];
@@ -128,8 +137,9 @@ impl Ipam {
     /// With what nodes have already, as the cache that is filled knows them; `None` where nodes get no ranges here.
     pub(super) fn new(context: Arc<Context>) -> Result<Option<Self>, String> {
         let setup = &context.setup;
-        let Some(masks) = setup.masks else { return Ok(None) };
+        let Some(masks) = setup.masks.filter(|_| setup.controllers.ipam) else { return Ok(None) };
         let given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
+        given.count(&context.metrics);
         let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });
         let events = context.events("cidrAllocator");
         let it = Self { context, given: Arc::new(Mutex::new(given)), queue, events };
@@ -140,10 +150,13 @@ impl Ipam {
     /// Notes what nodes have, all of them now: that is not read apart from listening, so none goes unseen in between.
     fn listen(&self) {
         let (queue, given) = (self.queue.clone(), self.given.clone());
-        let nodes = Arc::downgrade(&self.context.nodes);
+        let (nodes, metrics) = (Arc::downgrade(&self.context.nodes), self.context.metrics.clone());
         self.context.nodes.listen(move |change: &Change<Node>| match &change.new {
             None => {
-                lock(&given).gone(change.object());
+                let mut given = lock(&given);
+                given.gone(change.object());
+                given.count(&metrics);
+                drop(given);
                 // Who has waited for a part that is free need not wait longer.
                 let nodes = nodes.upgrade().map(|nodes| nodes.find(|node| pod_cidrs(node).is_empty()));
                 queue.add_all(nodes.iter().flatten().map(|node| node.name_any()));
@@ -152,7 +165,11 @@ impl Ipam {
             // What a node has never changes, and is noted.
             Some(_) if change.old.as_ref().is_some_and(|old| !pod_cidrs(old).is_empty()) => {}
             Some(node) => {
-                for foreign in lock(&given).has(node) {
+                let mut given = lock(&given);
+                let foreign = given.has(node);
+                given.count(&metrics);
+                drop(given);
+                for foreign in foreign {
                     let name = node.name_any();
                     eprintln!(
                         "sextant control: warning: node {name} has range {foreign}, which is none of --cluster-cidr"
@@ -176,6 +193,7 @@ impl Ipam {
         let mut given = lock(&self.given);
         let node = self.context.nodes.get(&Name::global(name)).filter(|node| pod_cidrs(node).is_empty())?;
         let ranges = given.take(&node);
+        given.count(&self.context.metrics);
         Some((node, ranges))
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use cpi::contract::Cidr;
 
+use super::super::metrics::Parts;
+
 /// So many bits may number the parts, as in Kubernetes: 65,536 nodes.
 const NUMBERS: u8 = 16;
 
@@ -16,6 +18,8 @@ pub(super) struct Ranges {
     used: BTreeMap<u128, u32>,
     /// Where looking for a free one begins: what was given back is not given out again at once.
     next: u128,
+    /// What was counted of it until now.
+    counted: Parts,
 }
 
 impl Ranges {
@@ -36,7 +40,7 @@ impl Ranges {
                 "cannot give parts of /{length} ({option}) of --cluster-cidr {range}: /{most} is the smallest that can be"
             ));
         }
-        Ok(Self { range, length, used: BTreeMap::new(), next: 0 })
+        Ok(Self { range, length, used: BTreeMap::new(), next: 0, counted: Parts::default() })
     }
 
     /// How many parts there are.
@@ -57,16 +61,18 @@ impl Ranges {
     /// A free part, in use from now on; `None` where there is none.
     pub(super) fn take(&mut self) -> Option<Cidr> {
         let count = self.count();
-        let number = (0..count)
-            .map(|step| (self.next + step) % count)
-            .find(|number| !self.used.contains_key(number))?;
+        let number = |step: u128| (self.next + step) % count;
+        let passed = (0..count).find(|step| !self.used.contains_key(&number(*step)))?;
+        let number = number(passed);
         self.used.insert(number, 1);
+        self.counted.taken += 1;
+        self.counted.found(short(passed));
         self.next = (number + 1) % count;
         self.range.part(self.length, number)
     }
 
     /// All parts that have an address in common with another range.
-    fn touched(&self, other: &Cidr) -> std::ops::Range<u128> {
+    pub(super) fn touched(&self, other: &Cidr) -> std::ops::Range<u128> {
         if other.covers(&self.range) {
             return 0..self.count();
         }
@@ -80,7 +86,9 @@ impl Ranges {
     /// Notes that one more uses a range, which may be larger or smaller than a part.
     pub(super) fn occupy(&mut self, other: &Cidr) {
         for number in self.touched(other) {
-            *self.used.entry(number).or_default() += 1;
+            let users = self.used.entry(number).or_default();
+            *users += 1;
+            self.counted.taken += u64::from(*users == 1);
         }
     }
 
@@ -91,10 +99,24 @@ impl Ranges {
                 *users -= 1;
                 if *users == 0 {
                     self.used.remove(&number);
+                    self.counted.released += 1;
                 }
             }
         }
     }
+}
+
+impl Ranges {
+    /// The range, and what is counted of its parts.
+    pub(super) fn counted(&self) -> (String, Parts) {
+        let used = u32::try_from(self.used.len()).unwrap_or(u32::MAX);
+        (self.range.to_string(), Parts { all: short(self.count()), used, ..self.counted.clone() })
+    }
+}
+
+/// A number of parts. There are never more than that holds.
+fn short(count: u128) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -181,11 +181,9 @@ impl Controller<'_> {
         }
     }
 
-    /// Takes away the load balancer of a service that is not there any more.
+    /// Takes away the load balancer of a service that is not there any more, whatever it was last seen as: what is still known here was
+    /// not taken away to its end, also where somebody took the finalizer off while that failed.
     async fn delete(&self, service: &Service) -> Result<(), Failed> {
-        if !plan::wants(service) || plan::needs_cleanup(service) {
-            return Ok(());
-        }
         self.events.normal(service, "DeletingLoadBalancer", "Deleting load balancer").await;
         match self.balancers.ensure_load_balancer_deleted(self.cluster(), service).await {
             Ok(()) | Err(Error::ImplementedElsewhere) => {
@@ -290,7 +288,9 @@ impl Controller<'_> {
         if service.metadata.deletion_timestamp.is_none() {
             self.tell(name, service, &LoadBalancerStatus::default()).await?;
         }
-        let removed = finalizers::remove(&self.api(name), service, FINALIZER, &[]).await;
+        // As it was written a moment ago: another state of it would be refused once.
+        let newest = self.services.newest(service);
+        let removed = finalizers::remove(&self.api(name), &*newest, FINALIZER, &[]).await;
         removed.map_err(|e| Failed::server("failed to remove load balancer cleanup finalizer", &e))?;
         self.events.normal(service, "DeletedLoadBalancer", "Deleted load balancer").await;
         Ok(())

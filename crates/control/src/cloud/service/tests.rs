@@ -1,6 +1,8 @@
 //! The situations of Kubernetes' own tests of this controller (service/controller_test.go), by their names there.
 
 mod follows;
+mod looks;
+mod stand;
 
 use std::sync::Arc;
 

@@ -13,18 +13,22 @@ use kube::Client;
 use kube::client::Body;
 use serde_json::{Value, json};
 
-use super::super::{Context, Metrics, Setup};
+use super::super::{Context, Controllers, Metrics, Setup};
 
 /// What is in the server, and what was asked of it.
 #[derive(Default)]
 pub(in crate::cloud) struct State {
     pub(in crate::cloud) nodes: BTreeMap<String, Value>,
+    /// Services of namespace `shop`, by their names.
+    pub(in crate::cloud) services: BTreeMap<String, Value>,
     /// Reasons of events, in their order.
     pub(in crate::cloud) told: Vec<String>,
-    /// Writes of nodes: `PATCH node0/status`.
+    /// Writes of nodes and services: `PATCH node0/status`.
     pub(in crate::cloud) writes: Vec<String>,
     /// Which of these it refuses.
     pub(in crate::cloud) refuses: Option<String>,
+    /// With which code; none: 403.
+    pub(in crate::cloud) refuses_with: Option<u16>,
     /// What it lists of them.
     pub(in crate::cloud) events: Vec<Value>,
     /// With this code it refuses to list them.
@@ -39,6 +43,9 @@ pub(in crate::cloud) fn was_told(node: &str, reason: &str, text: &str) -> Value 
     json!({"metadata": {"name": "e", "namespace": "default"}, "involvedObject": of, "reason": reason, "message": text,
         "eventTime": at})
 }
+
+/// The namespace of all services here.
+pub(in crate::cloud) const SHOP: &str = "shop";
 
 /// The server. Watchers of it hear of nothing: what the cache knows is what there was at first.
 #[derive(Clone, Default)]
@@ -66,6 +73,21 @@ impl Server {
         state.nodes.insert(name, node);
     }
 
+    /// Makes a service in namespace `shop`, or has it be so.
+    pub(in crate::cloud) fn put_service(&self, mut service: Value) {
+        let mut state = self.state();
+        state.version += 1;
+        let name = service["metadata"]["name"].as_str().unwrap().to_owned();
+        service["metadata"]["namespace"] = json!(SHOP);
+        service["metadata"]["resourceVersion"] = json!(state.version.to_string());
+        state.services.insert(name, service);
+    }
+
+    /// A service as it is.
+    pub(in crate::cloud) fn service(&self, name: &str) -> Option<Value> {
+        self.state().services.get(name).cloned()
+    }
+
     /// A node as it is.
     pub(in crate::cloud) fn node(&self, name: &str) -> Option<Value> {
         self.state().nodes.get(name).cloned()
@@ -83,6 +105,7 @@ impl Server {
         nodes.filled().await;
         let setup = Setup {
             host: "host".into(),
+            controllers: Controllers::default(),
             cluster_name: "cluster".into(),
             cluster_cidrs: vec!["10.120.0.0/16".parse().unwrap()],
             service_cidrs: Vec::new(),
@@ -123,8 +146,12 @@ impl Server {
             return answered(201, &sent);
         }
         if path == "/api/v1/services" {
-            let none = json!({"kind": "ServiceList", "apiVersion": "v1", "items": [], "metadata": {"resourceVersion": "1"}});
-            return if query.contains("watch") { std::future::pending().await } else { answered(200, &none) };
+            let items: Vec<Value> = self.state().services.values().cloned().collect();
+            let all = json!({"kind": "ServiceList", "apiVersion": "v1", "items": items, "metadata": {"resourceVersion": "1"}});
+            return if query.contains("watch") { std::future::pending().await } else { answered(200, &all) };
+        }
+        if let Some(rest) = path.strip_prefix("/api/v1/namespaces/shop/services/") {
+            return self.answer_of_service(&head.method, rest, &sent);
         }
         let rest = path.strip_prefix("/api/v1/nodes").unwrap_or_else(|| panic!("no {path} here"));
         let mut words = rest.trim_start_matches('/').split('/');
@@ -141,10 +168,8 @@ impl Server {
             Method::GET => self.node(&name).map_or_else(missing, |node| answered(200, &node)),
             Method::PATCH | Method::DELETE => {
                 let act = format!("{} {}", head.method, rest.trim_start_matches('/'));
-                let is_refused = self.state().refuses.as_ref() == Some(&act);
-                self.state().writes.push(act);
-                if is_refused {
-                    return refused(403, "Forbidden");
+                if let Some(refusal) = self.noted(act) {
+                    return refusal;
                 }
                 let strategic = head
                     .headers
@@ -154,6 +179,43 @@ impl Server {
             }
             other => panic!("nobody asks to {other} {path}"),
         }
+    }
+
+    /// Notes a write; what it is answered, if it is refused.
+    fn noted(&self, act: String) -> Option<Response<Body>> {
+        let mut state = self.state();
+        let code = state.refuses_with.unwrap_or(403);
+        let is_refused = state.refuses.as_ref() == Some(&act);
+        state.writes.push(act);
+        is_refused.then(|| refused(code, "Refused"))
+    }
+
+    /// A service is read, or changed by a patch, if it is as it must be for that. One that is being deleted goes with its last finalizer.
+    fn answer_of_service(&self, method: &Method, rest: &str, sent: &Value) -> Response<Body> {
+        let name = rest.split('/').next().unwrap_or_default();
+        let service = self.service(name);
+        if method == Method::GET {
+            return service.map_or_else(missing, |service| answered(200, &service));
+        }
+        assert_eq!(method, Method::PATCH, "nobody asks for that of services");
+        if let Some(refusal) = self.noted(format!("PATCH {rest}")) {
+            return refusal;
+        }
+        let Some(mut service) = service else { return missing() };
+        for field in ["uid", "resourceVersion"] {
+            let wanted = &sent["metadata"][field];
+            if wanted.is_string() && *wanted != service["metadata"][field] {
+                return refused(409, "Conflict");
+            }
+        }
+        merge(&mut service, sent);
+        let is_held = service["metadata"]["finalizers"].as_array().is_some_and(|all| !all.is_empty());
+        if service["metadata"]["deletionTimestamp"].is_string() && !is_held {
+            self.state().services.remove(name);
+            return answered(200, &service);
+        }
+        self.put_service(service);
+        answered(200, &self.service(name).unwrap())
     }
 
     /// Changes a node by a patch, or deletes it, if it is as it must be for that.

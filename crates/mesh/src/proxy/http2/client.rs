@@ -11,6 +11,7 @@ use super::late::PARTING;
 use super::{Over, Session};
 use crate::balance::Went;
 use crate::h2::{Code, Event};
+use crate::telemetry::{Call, Reason, Request};
 
 impl Session {
     /// Takes what the client has sent; whether there was something.
@@ -56,7 +57,7 @@ impl Session {
         if self.connection.has_failed() {
             buffer.consume(buffer.data().len());
             let streams: Vec<u32> = self.exchanges.keys().copied().collect();
-            streams.into_iter().for_each(|stream| self.finish(stream));
+            streams.into_iter().for_each(|stream| self.left_by_client(stream));
         }
         self.buffer = buffer;
         some
@@ -89,7 +90,7 @@ impl Session {
                     exchange.up.end = true;
                 }
             }
-            Event::Reset { stream, .. } => self.finish(stream),
+            Event::Reset { stream, .. } => self.left_by_client(stream),
             // All that it has sent before is there.
             Event::Pong(PARTING) if self.parting.take().is_some() => self.connection.leave(true),
             Event::Informational { .. } | Event::Window { .. } | Event::GoAway { .. } | Event::Pong(_) => {}
@@ -115,20 +116,42 @@ impl Session {
             uploading: false,
             answered: false,
             informational: 0,
+            call: Call::new(self.origin.counted(), now),
         }
+    }
+
+    /// The client does not want an answer any more.
+    fn left_by_client(&mut self, stream: u32) {
+        if let Some(exchange) = self.exchanges.get(&stream) {
+            exchange.call.blame(Reason::ClientGone);
+        }
+        self.finish(stream);
+    }
+
+    /// What the head that was read last asks for, if somebody wants to know.
+    fn asked_for(&self) -> Option<Box<Request>> {
+        if !self.proxy.telemetry().is_watched() {
+            return None;
+        }
+        let fields = self.connection.fields();
+        let [method, path, host] = [b":method".as_slice(), b":path", b":authority"]
+            .map(|name| String::from_utf8_lossy(fields.get(name).unwrap_or_default()));
+        Some(Box::new(Request::new(2, &method, &path, &host)))
     }
 
     /// A request's head has come.
     fn begin(&mut self, stream: u32, end: bool, now: Instant) {
         self.proxy.count(|counts| counts.requests += 1);
         let mut exchange = self.nothing_yet(now);
+        exchange.call.request = self.asked_for();
         exchange.up.end = end;
         let Some(frontend) = self.proxy.find(self.to, &*self.origin) else {
             self.exchanges.insert(stream, exchange);
             let text = format!("nothing is served at {} any more", self.to);
-            self.answer(stream, &Answer::new(503, text));
+            self.answer(stream, &Answer::new(503, text).because(Reason::NoRoute));
             return self.connection.leave(true);
         };
+        exchange.call.asks(frontend.own);
         let whom = (self.to, self.origin.inside());
         let way = ask(&frontend, whom, self.connection.fields(), &mut self.proxy.dice.borrow_mut());
         match way {
@@ -140,12 +163,14 @@ impl Session {
                     self.connection.leave(true);
                 }
             }
-            Way::To { service, share, rule, head } => {
+            Way::To { service, share, rule, from, head } => {
                 self.proxy.budget.borrow_mut().request(now);
                 let times = rule.map_or([None; 2], |rule| [rule.request, rule.backend]);
                 exchange.limit = times.into_iter().flatten().min().map(|time: Duration| now + time);
                 exchange.name.clone_from(&frontend.name);
                 exchange.service = Some(service);
+                exchange.call.by(from);
+                exchange.call.aims(service);
                 exchange.response = share.response.clone();
                 exchange.head = head;
                 self.exchanges.insert(stream, exchange);
@@ -161,6 +186,8 @@ impl Session {
         self.proxy.count(|counts| counts.answered += 1);
         exchange.pick = None;
         let (head, body) = own(answer, exchange.grpc);
+        exchange.call.answers_itself(answer);
+        exchange.call.answers_grpc(head.get(b"grpc-status"));
         let body = if exchange.bodyless { String::new() } else { body };
         // That the client is gone is told by itself.
         let _gone = self.connection.respond(stream, head.iter(), body.is_empty());
@@ -203,6 +230,9 @@ impl Session {
 
     /// Ends a request whose answer cannot be completed.
     pub(super) fn abort(&mut self, stream: u32, code: Code) {
+        if let Some(exchange) = self.exchanges.get(&stream) {
+            exchange.call.blame(Reason::Cut);
+        }
         self.connection.reset(stream, code);
         self.finish(stream);
     }

@@ -13,6 +13,7 @@ use super::exchange::There;
 use super::head::answered;
 use crate::balance::Went;
 use crate::h2::{Code, Event, Failure};
+use crate::telemetry::add;
 
 /// So many connections to endpoints one client may have.
 pub(super) const CONNECTIONS: usize = 128;
@@ -55,9 +56,11 @@ impl Session {
             balancer.and_then(|balancer| balancer.pick(&exchange.avoid, &mut proxy.dice.borrow_mut(), now));
         let Some(pick) = picked else {
             let text = format!("{}: the backend has no endpoint that is ready", exchange.name);
+            exchange.call.finds_nobody();
             return self.answer(stream, &Answer::new(503, text));
         };
         let address = pick.address();
+        exchange.call.tries(address);
         let end = exchange.up.end && exchange.up.bytes.is_empty() && exchange.up.trailers.is_none();
         let mut known = self.backends.iter_mut().enumerate();
         let opened = known.find_map(|(place, backend)| {
@@ -208,6 +211,8 @@ impl Session {
                 if let Some(pick) = &exchange.pick {
                     pick.went(if status < 500 { Went::Well(took) } else { Went::Badly(status, took) }, now);
                 }
+                exchange.call.answers(status);
+                exchange.call.answers_grpc(fields.get(b"grpc-status"));
                 let head = answered(fields, &exchange.response);
                 exchange.down.comes(now);
                 exchange.answered = true;
@@ -223,7 +228,9 @@ impl Session {
             }
             Event::Trailers { .. } => {
                 exchange.down.comes(now);
-                exchange.down.trailers = Some(backend.connection.fields().clone());
+                let trailers = backend.connection.fields();
+                exchange.call.answers_grpc(trailers.get(b"grpc-status"));
+                exchange.down.trailers = Some(trailers.clone());
                 exchange.down.end = true;
             }
             // All of the answer is there: the endpoint does not want the rest of the request.
@@ -280,6 +287,7 @@ impl Session {
         }
         // Whoever ends a connection in good order may be asked over another.
         if matches!(lost, Lost::NoConnection(_)) {
+            add(&self.proxy.series(exchange.call.subject()).failed, 1);
             exchange.avoid.extend(endpoint);
         }
         let balancer = exchange.service.and_then(|service| self.proxy.balancer(&*self.origin, service));
@@ -292,6 +300,8 @@ impl Session {
             && self.proxy.budget.borrow_mut().retry(now);
         if again {
             exchange.tries += 1;
+            exchange.call.again();
+            add(&self.proxy.series(exchange.call.subject()).retried, 1);
             exchange.up.done = false;
             self.proxy.count(|counts| counts.retried += 1);
             self.again.push(stream);

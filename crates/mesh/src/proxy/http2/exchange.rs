@@ -8,6 +8,7 @@ use crate::balance::Pick;
 use crate::h2::Fields;
 use crate::h2::frame::PAYLOAD;
 use crate::http1::Edits;
+use crate::telemetry::Call;
 
 /// One direction of a body: what came of it and was not passed on. No more comes than the stream's window lets.
 #[derive(Debug)]
@@ -89,4 +90,6 @@ pub(super) struct Exchange {
     pub(super) answered: bool,
     /// So many answers of 1xx came before it.
     pub(super) informational: u32,
+    /// Where it is counted.
+    pub(super) call: Call,
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::super::answer::Answer;
 use super::super::ask::{Routed, edited, route};
 use super::super::inside::Inside;
-use super::super::rules::{Frontend, Rule, Service, Share};
+use super::super::rules::{Frontend, Rule, RuleId, Service, Share};
 use crate::balance::Dice;
 use crate::h2::message::{self, Request};
 use crate::h2::{Field, Fields};
@@ -13,7 +13,7 @@ use crate::http1::{Edits, Target};
 
 /// Where a request goes, and with which head.
 pub(super) enum Way<'f> {
-    To { service: Service, share: &'f Share, rule: Option<&'f Rule>, head: Fields },
+    To { service: Service, share: &'f Share, rule: Option<&'f Rule>, from: Option<RuleId>, head: Fields },
     Answer(Answer),
 }
 
@@ -76,9 +76,9 @@ pub(super) fn ask<'f>(
     }
     match route(frontend, to, &seen, &target, request.authority, dice) {
         Routed::Answer(answer) => Way::Answer(answer),
-        Routed::To { service, share, rule, prefix } => {
+        Routed::To { service, share, rule, from, prefix } => {
             let head = onward(fields, &request, &target, to, (share, prefix));
-            Way::To { service, share, rule, head }
+            Way::To { service, share, rule, from, head }
         }
     }
 }

@@ -8,6 +8,7 @@ use super::endpoints::Lost;
 use super::exchange::{Exchange, There};
 use super::{Over, Session};
 use crate::h2::Code;
+use crate::telemetry::Reason;
 
 /// How long the client of a proxy that is drained may take to answer, until nothing more is taken of it.
 pub(super) const ROUND_TRIP: Duration = Duration::from_secs(1);
@@ -155,7 +156,10 @@ impl Session {
         let Some(exchange) = self.exchanges.get(&stream) else { return };
         let Some((_, rest)) = self.rest(exchange) else { return };
         let (lost, theirs) = match rest {
-            Rest::Taking => return self.abort(stream, Code::CANCEL),
+            Rest::Taking => {
+                exchange.call.blame(Reason::ClientGone);
+                return self.abort(stream, Code::CANCEL);
+            }
             // Who has begun to answer may have its reason not to take the rest.
             Rest::Sending => (Lost::Stuck, !exchange.answered),
             Rest::Answering => (Lost::Broken(&"it stops before its end"), true),

@@ -26,6 +26,7 @@ use super::connection::linger;
 use super::{Origin, Proxy};
 use crate::h2::{Connection, Limits, Side, hpack};
 use crate::reactor::{Buffer, Socket};
+use crate::telemetry::Reason;
 use backend::{Backend, say};
 use exchange::{Exchange, There};
 
@@ -83,7 +84,11 @@ pub(super) async fn serve(
         poll_fn(|_| session.turn()).await;
         proxy.reactor.yield_now().await;
     }
-    let Session { client, backends, over, .. } = session;
+    let Session { client, backends, exchanges, over, .. } = session;
+    for exchange in exchanges.values() {
+        exchange.call.blame(Reason::ClientGone);
+        proxy.ended(&exchange.call);
+    }
     backends.into_iter().flatten().for_each(Backend::end);
     match over {
         Some(Over::Stalled) => client.reset(),
@@ -190,7 +195,9 @@ impl Session {
     /// Nothing more is done for a request.
     fn finish(&mut self, stream: u32) {
         self.leave_endpoint(stream);
-        self.exchanges.remove(&stream);
+        if let Some(exchange) = self.exchanges.remove(&stream) {
+            self.proxy.ended(&exchange.call);
+        }
         self.quiet = self.proxy.reactor.now();
         self.connection.release(stream);
     }

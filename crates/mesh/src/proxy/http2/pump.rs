@@ -39,6 +39,7 @@ impl Session {
         let count = sent.unwrap_or(flow.bytes.len());
         flow.passed(count);
         exchange.uploading |= count > 0;
+        exchange.call.sent(count);
         self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
         if flow.bytes.is_empty() && flow.end {
             if let Some(trailers) = flow.trailers.take() {
@@ -63,6 +64,7 @@ impl Session {
             let (piece, last) = flow.piece();
             let Ok(count) = self.connection.data(stream, piece, last) else { return false };
             flow.passed(count);
+            exchange.call.received(count);
             if let Some((backend, theirs)) = there(&mut self.backends, exchange.there) {
                 backend.connection.consumed(theirs, u32::try_from(count).unwrap_or(u32::MAX));
             }

@@ -129,8 +129,7 @@ impl Wishes {
 
     /// Whether no other node may have an address.
     pub(super) fn is_only_here(&self, address: IpAddr) -> bool {
-        let mut all = self.book.addresses(&self.taking_part);
-        all.any(|(one, nodes)| one == address && nodes.len() == 1)
+        self.book.nodes_of(address, &self.taking_part).is_some_and(|nodes| nodes.len() == 1)
     }
 }
 

@@ -168,13 +168,21 @@ fn hints(status: &Status) -> Vec<String> {
     let run =
         "`sextant control --cloud-provider` with metal, aws or a provider at unix:///PATH (docs/cpi.md)";
     let waiting = status.load_balancers.iter().filter(|one| one.is_waiting()).count();
+    let is_of_none = !status.nodes.is_empty() && many(Stage::None) == status.nodes.len();
     if many(Stage::Waits) > 0 {
         hints.push(format!(
             "{} without a cloud yet: no pod is scheduled there until its cloud controller has seen it. If none runs, start {run}; \
              else what fails is told above, or in its log.",
             nodes(many(Stage::Waits))
         ));
-    } else if !status.nodes.is_empty() && many(Stage::None) == status.nodes.len() {
+    } else if is_of_none && status.load_balancers.iter().any(|one| !one.addresses.is_empty()) {
+        // Somebody gives them out, and knows no machines: metal without an inventory, say.
+        hints.push(
+            "No node is of a cloud: whoever gives Services their addresses knows no machines. `metal` knows those of its inventory \
+             (docs/metal.md), once kubelets run with --cloud-provider=external."
+                .into(),
+        );
+    } else if is_of_none {
         hints.push(format!(
             "No node is of a cloud. If there is to be one, start {run}, and kubelets with --cloud-provider=external."
         ));
@@ -217,6 +225,10 @@ mod tests {
         assert_eq!(hints(&none), Vec::<String>::new());
         let bare = status(json!([{"metadata": {"name": "a"}}]), json!([]), json!([]));
         assert!(hints(&bare)[0].contains("--cloud-provider=external"), "{:?}", hints(&bare));
+        let has = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}});
+        let has = json!([{"metadata": {"name": "web", "namespace": "default"}, "spec": {"type": "LoadBalancer"}, "status": has}]);
+        let told = hints(&status(json!([{"metadata": {"name": "a"}}]), has, json!([])));
+        assert!(told.len() == 1 && told[0].contains("inventory") && !told[0].contains("start"), "{told:?}");
         let taint =
             json!([{"key": "node.cloudprovider.kubernetes.io/uninitialized", "effect": "NoSchedule"}]);
         let lb =

@@ -16,6 +16,7 @@ use mesh::proxy::{Network, Tables};
 use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode};
 
+use super::known::Known;
 use super::sandboxes::Sandboxes;
 use crate::failure::{Context, Failure, Result};
 
@@ -42,6 +43,8 @@ pub(super) struct Members {
     old: Vec<(RecordId, u64)>,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
+    /// Who is told of pods, for people.
+    known: Known,
 }
 
 /// A member.
@@ -78,6 +81,7 @@ impl Members {
         owner: Owner,
         (names, sandboxes, node): (Names, Sandboxes, String),
         certificates: Option<Arc<Certificates>>,
+        known: Known,
     ) -> Result<Self> {
         if let Some(certificates) = &certificates {
             serving.identify(certificates.clone()).context(|| "tell who serves pods of a change".into())?;
@@ -100,10 +104,11 @@ impl Members {
             last: 0,
             home,
             troubles: BTreeMap::new(),
+            known,
         })
     }
 
-    /// Takes note of who is a member now. Whether something has changed for a pod.
+    /// Takes note of who is a member on this node now: a control plane tells of members elsewhere, too. Whether something has changed for a pod.
     pub(super) fn take(&mut self, delta: &Delta) -> bool {
         let mut some = false;
         for shared in &delta.set {
@@ -271,7 +276,11 @@ impl Members {
                 let network = Network(self.last + 1);
                 let netns = file.try_clone().context(|| "keep its network namespace".into())?;
                 let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
-                self.serving.enter(pod).context(|| "serve it".into())?;
+                self.known.enters(network, name);
+                self.serving
+                    .enter(pod)
+                    .context(|| "serve it".into())
+                    .inspect_err(|_| self.known.is_over(network))?;
                 Ok((network, capture, netns))
             },
         );
@@ -303,6 +312,7 @@ impl Members {
         // Before nobody accepts what they lead there.
         drop(capture);
         self.leaving.insert(network, kept);
+        self.known.leaves(network);
         eprintln!("sextant mesh: serves pod {name} no more");
         self.serving.leave(network).context(|| "tell who serves pods of a change".into())
     }
@@ -310,6 +320,7 @@ impl Members {
     /// Nothing of a pod that has left is open any more.
     pub(super) fn over(&mut self, network: Network) {
         if let Some(kept) = self.leaving.remove(&network) {
+            self.known.is_over(network);
             self.forget(kept);
         }
     }

@@ -1,28 +1,47 @@
-//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime.
+//! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime; and what is asked of one that runs.
 
+mod admin;
+mod ask;
+mod identities;
+mod known;
+mod lines;
 mod members;
+mod plane;
+mod routes;
 mod sandboxes;
+mod why;
+mod wire;
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use client::kubeconfig;
-use control::mesh::follow;
-use grpc::process;
+use grpc::page::Page;
+use grpc::{Bound, listen, process};
 use kube::Client;
 use ledger::{Owner, OwnerId, Record as _};
 use mesh::capture::Names;
 use mesh::node::Node;
 use mesh::proxy::{Builder, Network, Settings};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use smi::compile::{self, Outcome};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use smi::compile;
+use smi::model::Delta;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::cli::MeshArgs;
+use crate::cli::{ControlPlane, MeshArgs};
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
+pub(super) use ask::run as ask;
+use identities::{Identities, Keep, Wanted};
+use known::Known;
+use lines::{Lines, Log};
 use members::Members;
+use plane::{Outlets, Trust, Way};
 use sandboxes::Sandboxes;
 
 /// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
@@ -61,14 +80,11 @@ pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
 
 async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()> {
     let ended = process::told_to_end();
-    let own = instance.data.join("api/kubeconfig");
-    let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
-    let server = config.cluster_url.to_string();
-    let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
     let node = args.node.clone().unwrap_or_else(super::services::host);
     let socket = pods::socket(&instance.run, &args.cri);
+    let (source, whose) = Source::of(instance, args, &node).await?;
     eprintln!(
-        "sextant mesh: works for {server}, for pods of node {node} of the runtime at {}",
+        "sextant mesh: works for {whose}, for pods of node {node} of the runtime at {}",
         socket.display()
     );
     let (tell_over, mut overs) = unbounded_channel();
@@ -77,29 +93,162 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
         let _gone = tell_over.send(network);
     })
     .context(|| "start a thread that serves pods".into())?;
+    let looker = serving.looker().context(|| "look at what is served".into())?;
+    let known = Known::new(looker, &node, &whose);
+    let telling = Telling::start(instance, args, &known).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
-    // Nobody issues certificates yet. Who does has to leave what is recorded in pods to `Members`, and to follow the pods of all nodes: who is at an
-    // address is to be known.
-    let mut members = Members::new(serving, owner, whom, None)?;
+    let mut members = Members::new(serving, owner, whom, None, known.clone())?;
     let resting = tokio::spawn(process::rest());
-    let (tell, outcomes) = unbounded_channel();
-    let following = follow(&client, compile::Settings::default(), Some(node.as_str()), move |outcome| {
-        let _gone = tell.send(outcome);
-    });
+    let (tell, deltas) = unbounded_channel();
+    let mut wanted = Wanted::of(&node);
+    let following = source.follow(tell, &node, wanted.all());
     let done = tokio::select! {
-        outcome = look_after(&mut members, outcomes, &mut overs) => outcome,
+        outcome = look_after(&mut members, &known, &mut wanted, deltas, &mut overs) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
     resting.abort();
     leave(members, &mut overs).await;
+    telling.end();
     done
 }
 
-/// Goes by what the API server and the runtime tell.
+/// What tells people and programs of what is done.
+struct Telling {
+    answering: JoinHandle<()>,
+    page: JoinHandle<()>,
+    lines: Arc<Lines>,
+    /// The socket's path, which goes with it.
+    _bound: Bound,
+}
+
+impl Telling {
+    async fn start(instance: &Instance, args: &MeshArgs, known: &Known) -> Result<Self> {
+        let path = instance.run.join(wire::SOCKET);
+        let taken = format!("cannot listen on {}: somebody else answers there already", path.display());
+        let (listener, bound) = listen(&path, &taken).await?;
+        let kind = "text/plain; version=0.0.4; charset=utf-8";
+        let page = Page::listen(args.metrics, ("mesh", "--metrics"), "/metrics", kind).await?;
+        let log =
+            args.access_log.as_deref().map(|path| Log::open(path, args.access_log_format)).transpose()?;
+        let lines = Lines::start(known.clone(), log).context(|| "start to write lines".into())?;
+        let lines = Arc::new(lines);
+        let answering = tokio::spawn(admin::serve(listener, known.clone(), lines.clone()));
+        let paged = known.clone();
+        let page: JoinHandle<()> = tokio::spawn(async move {
+            page.serve(|| {
+                let known = paged.clone();
+                async move { known.page().map_err(|error| format!("cannot read what was counted: {error}\n")) }
+            })
+            .await;
+        });
+        Ok(Self { answering, page, lines, _bound: bound })
+    }
+
+    /// Nothing more is served: what is left to be written is.
+    fn end(self) {
+        self.answering.abort();
+        self.page.abort();
+        self.lines.end();
+    }
+}
+
+/// Whoever tells where connections go.
+enum Source {
+    /// The API server: this node compiles for itself.
+    Cluster(Client),
+    /// A control plane, which has certificates, too.
+    Plane(Way),
+}
+
+impl Source {
+    /// What was named, and what it is called.
+    async fn of(instance: &Instance, args: &MeshArgs, node: &str) -> Result<(Self, String)> {
+        let cluster = async || {
+            let own = instance.data.join("api/kubeconfig");
+            let config = kubeconfig::find(args.kubeconfig.as_deref(), &own).await.map_err(Failure::new)?;
+            let server = config.cluster_url.to_string();
+            let client = Client::try_from(config).context(|| format!("reach the API server at {server}"))?;
+            Ok::<_, Failure>((client, server))
+        };
+        let Some(at) = args.control.clone() else {
+            let (client, server) = cluster().await?;
+            return Ok((Self::Cluster(client), server));
+        };
+        let (trust, whose) = match (&at, &args.control_ca) {
+            // Who may make a socket there is root, and so is this.
+            (ControlPlane::Unix(path), _) => (None, format!("the control plane at {}", path.display())),
+            (ControlPlane::Https(address), Some(file)) => {
+                (Some(Trust::File(file.clone())), format!("the control plane at {address}"))
+            }
+            (ControlPlane::Https(address), None) => {
+                let trust = Trust::Cluster(Box::new(cluster().await?.0));
+                (Some(trust), format!("the control plane at {address}"))
+            }
+        };
+        let way = Way { at, trust, token: args.control_token.clone(), node: node.to_owned() };
+        Ok((Self::Plane(way), whose))
+    }
+
+    /// Tells of everything, once it is known, and then of what changes, for as long as it is polled.
+    async fn follow(
+        self,
+        tell: UnboundedSender<Delta>,
+        node: &str,
+        wanted: watch::Receiver<BTreeSet<String>>,
+    ) {
+        match self {
+            Self::Cluster(client) => {
+                let told = move |outcome: compile::Outcome| {
+                    let _gone = tell.send(outcome.delta);
+                };
+                control::mesh::follow(&client, compile::Settings::default(), Some(node), told).await;
+            }
+            Self::Plane(way) => {
+                let way = Arc::new(way);
+                let outlets =
+                    Outlets { client: watch::Sender::new(None), roots: watch::Sender::new(Vec::new()) };
+                let identities = Identities {
+                    way: way.clone(),
+                    keep: Proofs::default(),
+                    wanted,
+                    roots: outlets.roots.subscribe(),
+                    client: outlets.client.subscribe(),
+                };
+                tokio::join!(plane::follow(&way, &tell, &outlets), identities.run());
+            }
+        }
+    }
+}
+
+/// What proves the identities of this node's members, until the data path takes it: it is said whose there are, and nothing is done with them.
+#[derive(Debug, Default)]
+struct Proofs(Mutex<BTreeMap<String, SystemTime>>);
+
+impl Keep for Proofs {
+    fn set(&self, identity: &str, _: &[Vec<u8>], _: &[u8], not_after: SystemTime) -> Result<(), String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.to_owned(), not_after);
+        Ok(())
+    }
+
+    fn set_roots(&self, roots: &[Vec<u8>]) -> Result<(), String> {
+        eprintln!("sextant mesh: peers are to be signed by one of {} roots", roots.len());
+        Ok(())
+    }
+
+    fn remove(&self, identity: &str) {
+        if self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(identity).is_some() {
+            eprintln!("sextant mesh: needs no certificate for {identity} any more");
+        }
+    }
+}
+
+/// Goes by what the API server, or the control plane, and the runtime tell.
 async fn look_after(
     members: &mut Members,
-    mut outcomes: UnboundedReceiver<Outcome>,
+    known: &Known,
+    wanted: &mut Wanted,
+    mut deltas: UnboundedReceiver<Delta>,
     overs: &mut UnboundedReceiver<Network>,
 ) -> Result<()> {
     let mut builder = Builder::default();
@@ -107,10 +256,13 @@ async fn look_after(
     let mut next = Instant::now();
     loop {
         tokio::select! {
-            outcome = outcomes.recv() => {
-                let Some(outcome) = outcome else { return Ok(()) };
-                let is_of_pods = members.take(&outcome.delta);
-                members.swap(builder.apply(outcome.delta))?;
+            delta = deltas.recv() => {
+                let Some(delta) = delta else { return Ok(()) };
+                wanted.take(&delta);
+                let is_of_pods = members.take(&delta);
+                let tables = builder.apply(delta.clone());
+                known.take(delta, &tables);
+                members.swap(tables)?;
                 if !std::mem::replace(&mut is_known, true) {
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");

@@ -47,6 +47,13 @@ async fn node_initialized_with_provider_id_and_its_addresses() {
     assert_eq!(server.state().writes, ["PATCH node0", "PATCH node0/status"]);
     assert_eq!(told(&server, 1).await, ["Synced"]);
     assert_eq!(cloud.calls(), ["metadata node0"]);
+    let text = it.context.metrics.render();
+    for line in [
+        "node_controller_cloud_provider_taint_removal_delay_seconds_count 1",
+        "node_controller_initial_node_sync_delay_seconds_count 1",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -86,6 +86,8 @@ async fn what_passes_by_itself_is_no_failure() {
     assert_eq!(round(Some(Error::Failed("denied".into()))).await, ["SyncRoutesFailed"]);
     assert_eq!(round(Some(passing)).await, ["SyncRoutesFailed"], "that is not over");
     assert_eq!(round(None).await, ["SyncRoutesFailed", "SyncedRoutes"]);
+    let text = it.context.metrics.render();
+    assert!(text.lines().any(|one| one == "route_controller_route_sync_total 4"), "{text}");
 }
 
 /// Ours: a provider may have to wait for somebody for as long as it likes.

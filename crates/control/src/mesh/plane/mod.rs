@@ -1,0 +1,125 @@
+//! The control plane of a mesh: it follows the cluster, compiles what each node has to know, and tells nodes what changes; it has the certificate authority of
+//! the members' identities, and tells the authors of objects what is wrong with them.
+//!
+//! Several processes may do the first part at once. What is written (the authority, statuses, events) is written by the one that leads.
+
+mod authority;
+mod callers;
+mod hub;
+mod keeper;
+mod listen;
+mod service;
+mod statuses;
+#[cfg(test)]
+mod tests;
+mod told;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use kube::Client;
+use smi::compile::Settings;
+use smi::contract::Name;
+
+use callers::{Callers, Tokens};
+use hub::Hub;
+use keeper::Keeper;
+use service::Calls;
+use statuses::Statuses;
+
+/// Where the authority is kept.
+const NAMESPACE: &str = "kube-system";
+/// The Secret with its roots and their keys.
+const SECRET: &str = "sextant-mesh-ca";
+/// The ConfigMap with the certificates of those that are to be trusted.
+const ROOTS: &str = "sextant-mesh-roots";
+
+/// Where the certificates of those are that sign for a mesh: namespace, name and entry of a ConfigMap.
+pub const TRUSTED: [&str; 3] = [NAMESPACE, ROOTS, "roots.pem"];
+
+/// Where nodes call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// A socket's file: who may connect to it may do everything.
+    Unix(PathBuf),
+    /// An address, over TLS, for nodes that show a token.
+    Tcp(SocketAddr),
+}
+
+/// The control plane.
+pub struct Plane {
+    client: Client,
+    settings: Settings,
+    hub: Arc<Hub>,
+    keeper: Keeper,
+    statuses: Arc<Statuses>,
+    /// Service accounts whose tokens are those of nodes' proxies.
+    accounts: Vec<Name>,
+}
+
+impl std::fmt::Debug for Plane {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Plane").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+impl Plane {
+    /// Begins to follow the authority. Calls over TCP are taken from proxies that run as one of `accounts`.
+    #[must_use]
+    pub fn start(client: &Client, settings: Settings, accounts: Vec<Name>) -> Arc<Self> {
+        Arc::new(Self {
+            keeper: Keeper::start(client),
+            statuses: Arc::new(Statuses::default()),
+            hub: Arc::new(Hub::default()),
+            client: client.clone(),
+            settings,
+            accounts,
+        })
+    }
+
+    /// Follows the cluster and answers nodes at these addresses, for as long as it is polled.
+    ///
+    /// # Errors
+    /// A text for people: one of the addresses cannot be listened on.
+    pub async fn serve(&self, addresses: &[Address]) -> Result<(), String> {
+        let (hub, statuses) = (self.hub.clone(), self.statuses.clone());
+        let following = super::follow(&self.client, self.settings.clone(), None, move |outcome| {
+            statuses.take(outcome.reports);
+            if let Err(error) = hub.take(outcome.delta) {
+                eprintln!("sextant control: warning: mesh: cannot write what nodes are to be told: {error}");
+            }
+        });
+        let serving =
+            futures_util::future::try_join_all(addresses.iter().map(|address| self.listen(address)));
+        tokio::select! {
+            () = following => Ok(()),
+            served = serving => served.map(drop),
+        }
+    }
+
+    async fn listen(&self, address: &Address) -> Result<(), String> {
+        let calls = |callers: Callers| {
+            Arc::new(Calls { hub: self.hub.clone(), authority: self.keeper.authority(), callers })
+        };
+        match address {
+            Address::Unix(path) => listen::unix(calls(Callers::Root), Path::new(path)).await,
+            Address::Tcp(address) => {
+                let tokens = Tokens::new(&self.client, self.accounts.clone());
+                listen::tcp(calls(Callers::Tokens(tokens)), *address).await
+            }
+        }
+    }
+
+    /// What one process does: it keeps the authority, and tells the authors of objects what there is to say, for as long as it is polled. `host` is what it is
+    /// called in events.
+    pub async fn lead(&self, host: &str) {
+        tokio::join!(self.keeper.lead(), self.statuses.tell(&self.client, host));
+    }
+}
+
+/// Any bytes where a node's request for a certificate is read: what the fuzz target feeds.
+#[doc(hidden)]
+pub fn fuzz(bytes: &[u8]) {
+    authority::exercise(bytes);
+}

@@ -1,0 +1,220 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use smi::compile::{
+    Change, MEMBER, Pod, Service, ServiceKind, ServicePort, Settings, Slice, SliceEndpoint, SlicePort,
+    compile,
+};
+use smi::model::{Delta, Shared};
+
+use super::*;
+
+/// The node that is asked, and it serves who asks.
+const HERE: (&str, bool) = ("node-1", true);
+
+fn name(name: &str) -> Name {
+    Name::new("shop", name)
+}
+
+fn address(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+fn pod(of: &str, last: u8, member: bool) -> Change {
+    let labels = BTreeMap::from([(MEMBER.to_owned(), member.to_string())]);
+    let pod = Pod {
+        service_account: of.into(),
+        labels,
+        addresses: vec![address(last)],
+        node: Some("node-1".into()),
+        host_network: false,
+    };
+    Change::Pod(name(of), Some(pod))
+}
+
+/// A Service at 10.96.0.LAST, whose endpoints are these pods by their addresses.
+fn service(of: &str, last: u8, pods: &[(&str, u8, bool)]) -> [Change; 2] {
+    let port = |port| ServicePort {
+        name: "http".into(),
+        port,
+        transport: Transport::Tcp,
+        app_protocol: Some("http".into()),
+    };
+    let kind = ServiceKind::ClusterIp(vec![IpAddr::from([10, 96, 0, last])]);
+    let endpoints = pods.iter().map(|(pod, last, ready)| SliceEndpoint {
+        address: address(*last),
+        ready: *ready,
+        serving: *ready,
+        pod: Some((*pod).into()),
+        node: Some("node-1".into()),
+        zone: None,
+    });
+    let slice = Slice {
+        service: of.into(),
+        ports: vec![SlicePort { name: "http".into(), port: 8080, transport: Transport::Tcp }],
+        endpoints: endpoints.collect(),
+    };
+    [
+        Change::Service(name(of), Some(Service { kind, ports: vec![port(80)] })),
+        Change::Slice(name(of), Some(slice)),
+    ]
+}
+
+fn object(value: &Value) -> Change {
+    let read = smi::contract::read(value).unwrap();
+    Change::Object(read.object.id(), Some(read))
+}
+
+/// `web` is split three to one, and `web-v2` lets in what `front` asks below /public.
+fn model() -> Model {
+    let split = json!({
+        "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
+        "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"service": "web", "backends": [
+            {"service": "web-v1", "weight": 3}, {"service": "web-v2", "weight": 1}]},
+    });
+    let group = json!({
+        "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
+        "metadata": {"name": "public", "namespace": "shop"},
+        "spec": {"matches": [{"name": "all", "pathRegex": "/public", "methods": ["GET"]}]},
+    });
+    let target = json!({
+        "apiVersion": "access.smi-spec.io/v1alpha3", "kind": "TrafficTarget",
+        "metadata": {"name": "front-to-v2", "namespace": "shop"},
+        "spec": {
+            "destination": {"kind": "ServiceAccount", "name": "v2", "namespace": "shop"},
+            "rules": [{"kind": "HTTPRouteGroup", "name": "public"}],
+            "sources": [{"kind": "ServiceAccount", "name": "front", "namespace": "shop"}],
+        },
+    });
+    let mut all = vec![
+        Change::Namespace("shop".into(), Some(BTreeMap::new())),
+        pod("front", 1, true),
+        pod("other", 2, false),
+        pod("v1", 3, false),
+        pod("v2", 4, true),
+        object(&split),
+        object(&group),
+        object(&target),
+    ];
+    all.extend(service("web", 1, &[("v1", 3, true), ("v2", 4, true)]));
+    all.extend(service("web-v1", 2, &[("v1", 3, true), ("gone", 9, false)]));
+    all.extend(service("web-v2", 3, &[("v2", 4, true)]));
+    compile(Settings::default(), all).0
+}
+
+fn question(source: &str, target: &str, path: &str) -> Question {
+    Question {
+        source: name(source),
+        target: Target::Service(name(target)),
+        port: None,
+        method: "GET".into(),
+        path: path.into(),
+        headers: Vec::new(),
+    }
+}
+
+#[test]
+fn a_request_is_followed_by_rule_weight_endpoint_and_policy() {
+    let (model, views) = (model(), Views::new());
+    let told = explain(&model, &views, &question("front", "web", "/public/a"), HERE).unwrap();
+    assert_eq!(told.outcome, Outcome::Answered, "{told:?}");
+    let steps: Vec<String> = told.steps.iter().map(|step| format!("{}: {}", step.of, step.is)).collect();
+    let account = "spiffe://cluster.local/ns/shop/sa/front";
+    assert_eq!(steps[0], format!("source: pod shop/front, permissive, {account}"));
+    assert_eq!(steps[1], "frontend: shop/web:80 at 10.96.0.1");
+    assert!(steps[2].starts_with("rule: TrafficSplit/shop/web/0"), "{steps:?}");
+    assert_eq!(steps[3..], ["backend: 75.0 %: shop/web-v1:80", "backend: 25.0 %: shop/web-v2:80"]);
+    let told: Vec<_> = told
+        .endpoints
+        .iter()
+        .map(|one| (one.address.to_string(), one.state.as_str(), one.is_asked, one.lets_in))
+        .collect();
+    for wanted in [
+        ("10.0.0.3:8080".to_owned(), "ready", true, Some(true)),
+        ("10.0.0.9:8080".to_owned(), "not ready", false, None),
+        ("10.0.0.4:8080".to_owned(), "ready", true, Some(true)),
+    ] {
+        assert!(told.contains(&wanted), "{wanted:?} is not in {told:?}");
+    }
+}
+
+#[test]
+fn what_policies_do_not_let_in_is_told() {
+    let (model, views) = (model(), Views::new());
+    // Below another path, and directly to what is guarded.
+    let told = explain(&model, &views, &question("front", "web-v2", "/private"), HERE).unwrap();
+    assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
+    assert!(told.endpoints[0].policy.contains("shop/front-to-v2"), "{told:?}");
+    // Dot segments do not help.
+    let told = explain(&model, &views, &question("front", "web-v2", "/public/../private"), HERE).unwrap();
+    assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
+    let mut post = question("front", "web-v2", "/public");
+    assert_eq!(explain(&model, &views, &post, HERE).unwrap().outcome, Outcome::Answered);
+    post.method = "POST".into();
+    assert_eq!(explain(&model, &views, &post, HERE).unwrap().outcome, Outcome::Refused);
+}
+
+#[test]
+fn who_is_left_out_by_the_clients_of_a_pod_is_not_asked() {
+    let model = model();
+    let view = |client: &str| ClientView {
+        client: client.into(),
+        in_flight: 0,
+        latency_us: None,
+        left_out_ms: Some(5000),
+        ejections: 1,
+    };
+    let at = SocketAddr::new(address(3), 8080);
+    let views = |client| Views::from([((name("web-v1"), 80, at), vec![view(client)])]);
+    let mut asked = question("front", "web-v1", "/");
+    let told = explain(&model, &views("shop/other"), &asked, HERE).unwrap();
+    assert_eq!((told.endpoints[0].state.as_str(), told.endpoints[0].is_asked), ("ready", true));
+    // It is the only one that is ready, so it is asked all the same.
+    let told = explain(&model, &views("shop/front"), &asked, HERE).unwrap();
+    assert_eq!((told.endpoints[0].state.as_str(), told.endpoints[0].is_asked), ("left out", true));
+    asked.target = Target::Service(name("web"));
+    let told = explain(&model, &views("shop/front"), &asked, HERE).unwrap();
+    assert!(told.endpoints.iter().any(|one| one.state == "left out"), "{told:?}");
+}
+
+#[test]
+fn what_the_mesh_has_no_part_in_is_told_and_what_cannot_be_answered_is_refused() {
+    let (model, views) = (model(), Views::new());
+    let outcome = |question: &Question, is_served| {
+        explain(&model, &views, question, (HERE.0, is_served)).map(|told| told.outcome)
+    };
+    assert_eq!(outcome(&question("other", "web", "/"), true), Ok(Outcome::PassedBy));
+    assert_eq!(outcome(&question("front", "web", "/"), false), Ok(Outcome::PassedBy));
+    let mut asked = question("front", "web", "/");
+    asked.target = Target::Address(IpAddr::from([192, 0, 2, 1]));
+    asked.port = Some(80);
+    assert_eq!(outcome(&asked, true), Ok(Outcome::PassedBy));
+    asked.target = Target::Address(IpAddr::from([10, 96, 0, 1]));
+    assert_eq!(outcome(&asked, true), Ok(Outcome::Answered));
+    asked.port = Some(81);
+    assert_eq!(outcome(&asked, true), Ok(Outcome::PassedBy));
+    asked.target = Target::Service(name("web"));
+    assert!(outcome(&asked, true).unwrap_err().contains("it has 80"));
+    assert!(outcome(&question("nobody", "web", "/"), true).unwrap_err().contains("shop/nobody"));
+    assert!(outcome(&question("front", "none", "/"), true).unwrap_err().contains("shop/none"));
+    assert!(outcome(&question("front", "web", "/%"), true).unwrap_err().contains("refused"));
+}
+
+#[test]
+fn of_pods_elsewhere_that_a_control_plane_tells_of_only_that_is_said_which_is_known() {
+    let (mut model, views) = (model(), Views::new());
+    // As another node sees them that has none of these pods.
+    let error = explain(&model, &views, &question("front", "web", "/"), ("node-2", true)).unwrap_err();
+    assert!(error.contains("it is on node node-1; ask there"), "{error}");
+    let key = Key::Workload(name("v2"));
+    let Some(Entry::Workload(guarded)) = model.get(&key).map(|entry| (**entry).clone()) else { panic!() };
+    let elsewhere = Entry::Workload(Workload { node: Some("node-2".into()), ..guarded });
+    let moved = Shared { key, entry: Arc::new(elsewhere) };
+    model.apply(Delta { set: vec![moved], removed: vec![Key::Policy(name("front-to-v2"))] });
+    let told = explain(&model, &views, &question("front", "web-v2", "/private"), HERE).unwrap();
+    assert_eq!((told.outcome, told.endpoints[0].lets_in), (Outcome::Answered, None), "{told:?}");
+    assert_eq!(told.endpoints[0].policy, "shop/front-to-v2, known on node-2");
+}
