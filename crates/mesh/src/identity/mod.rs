@@ -11,10 +11,10 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::client::Resumption;
@@ -150,7 +150,6 @@ pub struct Certificates {
     provider: Arc<CryptoProvider>,
     verifier: Arc<Verifier>,
     held: RwLock<BTreeMap<Identity, Arc<Held>>>,
-    wanted: Mutex<BTreeSet<Identity>>,
     serials: AtomicU64,
 }
 
@@ -170,7 +169,6 @@ impl Certificates {
             provider: Arc::new(provider),
             verifier: Arc::new(verifier),
             held: RwLock::default(),
-            wanted: Mutex::default(),
             serials: AtomicU64::new(1),
         })
     }
@@ -291,23 +289,6 @@ impl Certificates {
     pub(crate) fn held(&self, identity: &str, now: SystemTime) -> Option<Arc<Held>> {
         let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         held.get(identity).filter(|held| now < held.not_after).cloned()
-    }
-
-    fn list(&self) -> MutexGuard<'_, BTreeSet<Identity>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Says which identities the members among this node's pods have, and forgets what proves others.
-    pub fn want(&self, identities: BTreeSet<Identity>) {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|identity, _| identities.contains(identity));
-        *self.list() = identities;
-    }
-
-    /// Those that [`Certificates::want`] has named last: a certificate is needed for each.
-    #[must_use]
-    pub fn wanted(&self) -> BTreeSet<Identity> {
-        self.list().clone()
     }
 }
 

@@ -128,6 +128,7 @@ fn status(run_dir: &Path, args: &MeshStatusArgs) -> Result<()> {
                 state.endpoint_connections, state.idle, state.left_out
             ),
         ),
+        ("identities", identities(&state)),
     ] {
         text.push_str(&format!("{name:12} {value}\n"));
     }
@@ -137,19 +138,32 @@ fn status(run_dir: &Path, args: &MeshStatusArgs) -> Result<()> {
     if state.pods.is_empty() {
         text.push_str("\nNo pods. Members are those with the label mesh.sextant.dev/member=true, or of a namespace with it.\n");
     } else {
-        let mut table = Table::new(["POD", "STATE", "MODE", "SERVED FOR", "IDENTITY"]);
+        let mut table = Table::new(["POD", "STATE", "MODE", "SERVED FOR", "CERTIFICATE", "IDENTITY"]);
         for pod in &state.pods {
             table.row([
                 pod.pod.to_string(),
                 if pod.leaving { "leaving".into() } else { "served".into() },
                 pod.mode.clone(),
                 ago(now.saturating_sub(pod.since)),
+                pod.certified
+                    .map_or_else(|| "-".into(), |end| format!("for {}", ago(end.saturating_sub(now)))),
                 or_dash(&pod.identity),
             ]);
         }
         text.push_str(&format!("\n{table}"));
     }
     Ok(io::stdout().write_all(text.as_bytes())?)
+}
+
+/// Whether anything is enforced, and what was.
+fn identities(state: &State) -> String {
+    if !state.identities {
+        return "none: no policy is enforced, and strict is not; follow a control plane (--control)".into();
+    }
+    format!(
+        "{} connections of HBONE made; {} came to pods, {} of them over HBONE; {} refused",
+        state.hbone_connections, state.visits, state.visits_secured, state.refused
+    )
 }
 
 fn or_dash(text: &str) -> String {
@@ -306,7 +320,8 @@ fn why_text(explained: &Explained) -> String {
         text.push_str(&format!("{:9} {}\n", step.of, shown(&step.is)));
     }
     if !explained.endpoints.is_empty() {
-        let mut table = Table::new(["BACKEND", "ENDPOINT", "POD", "STATE", "ASKED", "LETS IN", "POLICY"]);
+        let mut table =
+            Table::new(["BACKEND", "ENDPOINT", "POD", "STATE", "ASKED", "OVER", "LETS IN", "POLICY"]);
         for one in &explained.endpoints {
             let lets_in = match one.lets_in {
                 Some(true) => "yes",
@@ -319,6 +334,7 @@ fn why_text(explained: &Explained) -> String {
                 or_dash(&one.pod.as_ref().map(ToString::to_string).unwrap_or_default()),
                 one.state.clone(),
                 if one.is_asked { "yes".into() } else { "no".into() },
+                if one.is_secured { "HBONE".into() } else { "plain text".into() },
                 lets_in.into(),
                 or_dash(&one.policy),
             ]);

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use mesh::identity::{Certificates, Identity};
 use mesh::node::Looker;
 use mesh::proxy::{Network, RuleId, Service, Tables};
 use mesh::telemetry::{self, Snapshot};
@@ -27,6 +28,8 @@ struct Shared {
     looker: Looker,
     node: String,
     server: String,
+    /// What members prove who they are with, if somebody issues that.
+    certificates: Option<Arc<Certificates>>,
     /// When it began.
     since: SystemTime,
     began: Instant,
@@ -76,11 +79,17 @@ fn seconds(time: SystemTime) -> u64 {
 }
 
 impl Known {
-    pub(super) fn new(looker: Looker, node: &str, server: &str) -> Self {
+    pub(super) fn new(
+        looker: Looker,
+        node: &str,
+        server: &str,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         Self(Arc::new(Shared {
             looker,
             node: node.into(),
             server: server.into(),
+            certificates,
             since: SystemTime::now(),
             began: Instant::now(),
             inner: Mutex::default(),
@@ -155,7 +164,8 @@ impl Known {
             since: seconds(self.0.since),
             at,
             ready: inner.ready,
-            pods: inner.pods(),
+            identities: self.0.certificates.is_some(),
+            pods: inner.pods(&|identity| self.certified(identity)),
             frontends: count(|key| matches!(key, Key::Frontend { .. })),
             services: count(|key| matches!(key, Key::Endpoints { .. })),
             policies: count(|key| matches!(key, Key::Policy(_))),
@@ -168,6 +178,10 @@ impl Known {
             endpoint_connections: counts.connected,
             idle: *idle,
             retried: counts.retried,
+            hbone_connections: counts.linked,
+            visits: counts.visits,
+            visits_secured: counts.secured,
+            refused: counts.refused,
             left_out: endpoints.iter().filter(|viewed| viewed.seen.out_for.is_some()).count(),
             lost_lines: *lost,
             traffic,
@@ -190,12 +204,26 @@ impl Known {
             .pods
             .values()
             .any(|captured| captured.pod == question.source && !captured.leaving && captured.gone.is_none());
-        Ok(why::explain(&inner.model, &views, question, (self.0.node.as_str(), is_served)))
+        let source = inner.model.get(&Key::Workload(question.source.clone())).map(|entry| &**entry);
+        let is_proved = match source {
+            Some(Entry::Workload(source)) => self.certified(&source.identity).is_some(),
+            _ => false,
+        };
+        let has_identities = self.0.certificates.is_some();
+        let here = why::Here { node: &self.0.node, is_served, has_identities, is_proved };
+        Ok(why::explain(&inner.model, &views, question, here))
+    }
+
+    /// Until when an identity can be proved, if it can be.
+    fn certified(&self, identity: &str) -> Option<SystemTime> {
+        let not_after = self.0.certificates.as_ref()?.not_after(&Identity::parse(identity).ok()?)?;
+        (not_after > SystemTime::now()).then_some(not_after)
     }
 }
 
 impl Inner {
-    fn pods(&self) -> Vec<PodState> {
+    /// The pods that are served; `certified` says until when an identity can be proved.
+    fn pods(&self, certified: &dyn Fn(&str) -> Option<SystemTime>) -> Vec<PodState> {
         let there = self.pods.values().filter(|captured| captured.gone.is_none());
         let state = |captured: &Captured| {
             let key = Key::Workload(captured.pod.clone());
@@ -208,6 +236,7 @@ impl Inner {
                 since: seconds(captured.since),
                 leaving: captured.leaving,
                 mode: mode.into(),
+                certified: certified(&identity).map(seconds),
                 identity,
             }
         };

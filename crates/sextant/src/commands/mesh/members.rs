@@ -1,6 +1,6 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -129,10 +129,6 @@ impl Members {
                 some |= self.wanted.remove(name).is_some();
             }
         }
-        if some && let Some(certificates) = &self.certificates {
-            let identities = self.wanted.values().filter_map(|wanted| Identity::parse(&wanted.identity).ok());
-            certificates.want(identities.collect::<BTreeSet<Identity>>());
-        }
         some
     }
 
@@ -175,9 +171,9 @@ impl Members {
                 have_all = false;
                 continue;
             };
-            // Nobody is led here before it can be told who it is: it would reach no other member.
+            // Nobody is led here before it can be told who it is: it would reach no other member. When there is a certificate, this is asked again.
             if !self.is_proved(&name) {
-                have_all = false;
+                is_served = false;
                 continue;
             }
             match self.enter(&name, sandbox).await {
@@ -365,7 +361,7 @@ impl Members {
 }
 
 /// The network namespace in which an effect is, by its inode.
-fn namespace(effect: &Effect) -> Option<u64> {
+pub(super) fn namespace(effect: &Effect) -> Option<u64> {
     match effect {
         Effect::NetnsTable { inode, .. } | Effect::NetnsReturn { inode, .. } => Some(*inode),
         _ => None,

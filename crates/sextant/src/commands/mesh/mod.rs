@@ -7,14 +7,16 @@ mod known;
 mod lines;
 mod members;
 mod plane;
+mod proofs;
 mod routes;
 mod sandboxes;
 mod why;
 mod wire;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::collections::BTreeSet;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
 
 use client::kubeconfig;
 use grpc::page::Page;
@@ -37,11 +39,12 @@ use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
 pub(super) use ask::run as ask;
-use identities::{Identities, Keep, Wanted};
+use identities::{Identities, Wanted};
 use known::Known;
 use lines::{Lines, Log};
 use members::Members;
 use plane::{Outlets, Trust, Way};
+use proofs::Proofs;
 use sandboxes::Sandboxes;
 
 /// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
@@ -62,7 +65,11 @@ pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
         )));
     };
     // What one before it has left: all connections of that have ended with it.
-    for (id, _) in owner.records() {
+    for (id, effect) in owner.records() {
+        // Pods that it may have closed stay so until it is known who they are.
+        if args.control.is_some() && members::namespace(&effect).is_some() {
+            continue;
+        }
         if let Err(error) = owner.undo(id) {
             eprintln!("sextant mesh: warning: {error}");
         }
@@ -94,16 +101,19 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     })
     .context(|| "start a thread that serves pods".into())?;
     let looker = serving.looker().context(|| "look at what is served".into())?;
-    let known = Known::new(looker, &node, &whose);
+    let proofs = source.proofs();
+    let certificates = proofs.as_ref().map(Proofs::certificates);
+    let known = Known::new(looker, &node, &whose, certificates.clone());
     let telling = Telling::start(instance, args, &known).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
-    let mut members = Members::new(serving, owner, whom, None, known.clone())?;
+    let mut members = Members::new(serving, owner, whom, certificates, known.clone())?;
     let resting = tokio::spawn(process::rest());
     let (tell, deltas) = unbounded_channel();
     let mut wanted = Wanted::of(&node);
     let following = source.follow(tell, &node, wanted.all());
+    let told = (deltas, &mut overs, proofs.as_ref());
     let done = tokio::select! {
-        outcome = look_after(&mut members, &known, &mut wanted, deltas, &mut overs) => outcome,
+        outcome = look_after(&mut members, &known, &mut wanted, told) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
@@ -157,8 +167,8 @@ impl Telling {
 enum Source {
     /// The API server: this node compiles for itself.
     Cluster(Client),
-    /// A control plane, which has certificates, too.
-    Plane(Way),
+    /// A control plane, which has certificates, too, and where they go.
+    Plane(Way, Proofs),
 }
 
 impl Source {
@@ -187,7 +197,15 @@ impl Source {
             }
         };
         let way = Way { at, trust, token: args.control_token.clone(), node: node.to_owned() };
-        Ok((Self::Plane(way), whose))
+        Ok((Self::Plane(way, Proofs::new()), whose))
+    }
+
+    /// What proves who members are, if there is something.
+    fn proofs(&self) -> Option<Proofs> {
+        match self {
+            Self::Cluster(_) => None,
+            Self::Plane(_, proofs) => Some(proofs.clone()),
+        }
     }
 
     /// Tells of everything, once it is known, and then of what changes, for as long as it is polled.
@@ -204,13 +222,13 @@ impl Source {
                 };
                 control::mesh::follow(&client, compile::Settings::default(), Some(node), told).await;
             }
-            Self::Plane(way) => {
+            Self::Plane(way, keep) => {
                 let way = Arc::new(way);
                 let outlets =
                     Outlets { client: watch::Sender::new(None), roots: watch::Sender::new(Vec::new()) };
                 let identities = Identities {
                     way: way.clone(),
-                    keep: Proofs::default(),
+                    keep,
                     wanted,
                     roots: outlets.roots.subscribe(),
                     client: outlets.client.subscribe(),
@@ -221,36 +239,17 @@ impl Source {
     }
 }
 
-/// What proves the identities of this node's members, until the data path takes it: it is said whose there are, and nothing is done with them.
-#[derive(Debug, Default)]
-struct Proofs(Mutex<BTreeMap<String, SystemTime>>);
-
-impl Keep for Proofs {
-    fn set(&self, identity: &str, _: &[Vec<u8>], _: &[u8], not_after: SystemTime) -> Result<(), String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.to_owned(), not_after);
-        Ok(())
-    }
-
-    fn set_roots(&self, roots: &[Vec<u8>]) -> Result<(), String> {
-        eprintln!("sextant mesh: peers are to be signed by one of {} roots", roots.len());
-        Ok(())
-    }
-
-    fn remove(&self, identity: &str) {
-        if self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(identity).is_some() {
-            eprintln!("sextant mesh: needs no certificate for {identity} any more");
-        }
-    }
-}
-
 /// Goes by what the API server, or the control plane, and the runtime tell.
 async fn look_after(
     members: &mut Members,
     known: &Known,
     wanted: &mut Wanted,
-    mut deltas: UnboundedReceiver<Delta>,
-    overs: &mut UnboundedReceiver<Network>,
+    (mut deltas, overs, proofs): (UnboundedReceiver<Delta>, &mut UnboundedReceiver<Network>, Option<&Proofs>),
 ) -> Result<()> {
+    let proved = async || match proofs {
+        Some(proofs) => proofs.changed().await,
+        None => pending().await,
+    };
     let mut builder = Builder::default();
     let mut is_known = false;
     let mut next = Instant::now();
@@ -275,6 +274,7 @@ async fn look_after(
                 members.over(network);
                 continue;
             }
+            () = proved(), if is_known => {}
             () = sleep_until(next), if is_known => {}
         }
         // Nobody is captured before it is known where connections go.

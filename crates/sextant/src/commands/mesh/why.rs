@@ -82,6 +82,9 @@ pub(super) struct Candidate {
     pub(super) state: String,
     /// It is asked, as long as nobody is ready who is not left out if that is its state.
     pub(super) is_asked: bool,
+    /// It is asked over HBONE, so that it knows who asks.
+    #[serde(default)]
+    pub(super) is_secured: bool,
     /// Whether its policies let the request in; `None` where they are not known here.
     pub(super) lets_in: Option<bool>,
     /// What its policies say.
@@ -125,17 +128,29 @@ impl Head for Request<'_> {
     }
 }
 
+/// What the node is and has that is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Here<'a> {
+    /// Its name.
+    pub(super) node: &'a str,
+    /// It serves the pod that asks.
+    pub(super) is_served: bool,
+    /// Members prove who they are, and policies are enforced.
+    pub(super) has_identities: bool,
+    /// There is a certificate of the pod that asks.
+    pub(super) is_proved: bool,
+}
+
 /// What is found out, step by step.
 struct Finding<'a> {
-    /// The node that is asked.
-    node: &'a str,
+    here: Here<'a>,
     model: &'a Model,
     views: &'a Views,
     question: &'a Question,
     steps: Vec<Step>,
 }
 
-/// Follows a request as the proxy of this node would. `is_served` says whether the node serves the pod that asks.
+/// Follows a request as the proxy of this node would.
 ///
 /// # Errors
 /// The question cannot be answered, and what to ask instead.
@@ -143,14 +158,14 @@ pub(super) fn explain(
     model: &Model,
     views: &Views,
     question: &Question,
-    (node, is_served): (&str, bool),
+    here: Here<'_>,
 ) -> Result<Explained, String> {
-    let mut finding = Finding { node, model, views, question, steps: Vec::new() };
+    let mut finding = Finding { here, model, views, question, steps: Vec::new() };
     let source = finding.source()?;
     if source.mode == Mode::Outside {
         return Ok(finding.passed_by("it is no member, and reaches who it asks directly"));
     }
-    if !is_served {
+    if !here.is_served {
         return Ok(finding.passed_by("it is a member and is not served now: it reaches who it asks directly"));
     }
     let Some((service, port, frontend)) = finding.frontend()? else {
@@ -182,7 +197,7 @@ impl<'a> Finding<'a> {
 
     /// The node of a pod, if that is another one.
     fn elsewhere<'w>(&self, workload: &'w Workload) -> Option<&'w str> {
-        workload.node.as_deref().filter(|node| *node != self.node)
+        workload.node.as_deref().filter(|node| *node != self.here.node)
     }
 
     fn source(&mut self) -> Result<&'a Workload, String> {
@@ -199,6 +214,12 @@ impl<'a> Finding<'a> {
             ));
         }
         self.step("source", format!("pod {pod}, {}, {}", word(workload.mode), workload.identity));
+        if self.here.has_identities && !self.here.is_proved && workload.mode != Mode::Outside {
+            self.step(
+                "source",
+                "there is no certificate for it, or none that has not expired: it reaches no member",
+            );
+        }
         Ok(workload)
     }
 
@@ -357,6 +378,7 @@ impl<'a> Finding<'a> {
                             pod: endpoint.pod.clone(),
                             state: state(endpoint, view.as_ref()).into(),
                             is_asked,
+                            is_secured: self.is_secured(endpoint),
                             lets_in,
                             policy,
                         });
@@ -402,6 +424,15 @@ impl<'a> Finding<'a> {
         endpoints.iter().map(|endpoint| (endpoint, view(endpoint))).collect()
     }
 
+    /// Whether an endpoint is asked over HBONE: a member has its address.
+    fn is_secured(&self, endpoint: &Endpoint) -> bool {
+        let is_member = |entry: &Entry| match entry {
+            Entry::Workload(pod) => pod.mode != Mode::Outside && pod.addresses.contains(&endpoint.address),
+            _ => false,
+        };
+        self.here.has_identities && self.model.iter().any(|(_, entry)| is_member(entry))
+    }
+
     /// Whether an endpoint's policies let a request in, and which.
     fn policy(
         &self,
@@ -417,6 +448,9 @@ impl<'a> Finding<'a> {
         if workload.mode == Mode::Outside {
             return (Some(true), "it is no member: nobody guards it".into());
         }
+        if self.here.has_identities && !self.here.is_proved {
+            return (Some(false), "it cannot be shown who asks".into());
+        }
         if workload.policies.is_empty() {
             return (Some(true), format!("none: {} to members", word(workload.mode)));
         }
@@ -424,6 +458,9 @@ impl<'a> Finding<'a> {
         let names = names.join(", ");
         if let Some(node) = self.elsewhere(workload) {
             return (None, format!("{names}, known on {node}"));
+        }
+        if !self.here.has_identities {
+            return (Some(true), format!("{names}, which is not enforced: nobody issues identities here"));
         }
         let Some((peer, request)) = guard else {
             return (Some(false), format!("{names}: who asks has no address"));

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mesh::proxy::Service;
 use mesh::telemetry::{Counted, GRPC, Histogram, Line, Numbers, Reason};
 use serde::{Deserialize, Serialize};
 use smi::contract::Name;
@@ -47,6 +48,8 @@ pub(super) struct State {
     pub(super) at: u64,
     /// Services and routes are known.
     pub(super) ready: bool,
+    /// Members prove who they are to each other, and policies are enforced.
+    pub(super) identities: bool,
     pub(super) pods: Vec<PodState>,
     /// Frontends, and ports of Services with endpoints.
     pub(super) frontends: usize,
@@ -62,6 +65,12 @@ pub(super) struct State {
     pub(super) endpoint_connections: u64,
     pub(super) idle: usize,
     pub(super) retried: u64,
+    /// Connections of HBONE that were made to members.
+    pub(super) hbone_connections: u64,
+    /// Connections and streams that came to pods, those of them that came over HBONE, and visits and requests that policies have refused.
+    pub(super) visits: u64,
+    pub(super) visits_secured: u64,
+    pub(super) refused: u64,
     /// Endpoints that are left out now, by whose clients.
     pub(super) left_out: usize,
     pub(super) lost_lines: u64,
@@ -79,12 +88,17 @@ pub(super) struct PodState {
     /// How it is in the mesh.
     pub(super) mode: String,
     pub(super) identity: String,
+    /// Until when that can be proved, in seconds of 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) certified: Option<u64>,
 }
 
 /// What was counted alike.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Row {
+    /// It has come to `pod`, and it is not counted who has come.
+    pub(super) inbound: bool,
     /// `NAMESPACE/NAME`, `NAMESPACE/NAME:PORT` and the like; empty where there is none.
     pub(super) client: String,
     pub(super) service: String,
@@ -113,13 +127,17 @@ pub(super) struct Row {
 impl Row {
     pub(super) fn new(counted: &Counted, names: &Names<'_>) -> Self {
         let numbers = &counted.numbers;
+        let pod = counted.pod.as_ref().map(ToString::to_string).unwrap_or_default();
+        let who = names.client(counted.client);
+        let (client, pod) = if counted.is_inside() { (String::new(), who) } else { (who, pod) };
         Self {
-            client: names.client(counted.client),
+            inbound: counted.is_inside(),
+            client,
             service: names.service(counted.frontend),
             rule: names.rule(counted.rule),
             backend: names.service(counted.backend),
             endpoint: counted.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
-            pod: counted.pod.as_ref().map(ToString::to_string).unwrap_or_default(),
+            pod,
             over: counted.is_over,
             classes: numbers.classes,
             grpc: numbers.grpc,
@@ -161,6 +179,9 @@ pub(super) struct Event {
     pub(super) time: String,
     /// `request` or `connection`.
     pub(super) kind: String,
+    /// `inbound` of what has come to `pod`, else nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) direction: String,
     pub(super) client: String,
     pub(super) service: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -197,6 +218,10 @@ impl Event {
     pub(super) fn new(line: Line, names: &Names<'_>) -> Self {
         let kind = if line.request.is_some() { "request" } else { "connection" };
         let pod = line.backend.zip(line.endpoint).and_then(|(backend, at)| names.tables.pod(backend, at));
+        let pod = pod.map(ToString::to_string).unwrap_or_default();
+        let is_inside = line.frontend.is_some_and(Service::is_inside);
+        let who = names.client(line.client);
+        let (client, pod) = if is_inside { (String::new(), who) } else { (who, pod) };
         let (version, method, path, host) = match line.request {
             Some(request) => (Some(request.version), request.method, request.path, request.host),
             None => <(Option<u8>, String, String, String)>::default(),
@@ -204,12 +229,13 @@ impl Event {
         Self {
             time: shim::timestamp(line.at),
             kind: kind.into(),
-            client: names.client(line.client),
+            direction: if is_inside { "inbound".into() } else { String::new() },
+            client,
             service: names.service(line.frontend),
             rule: names.rule(line.rule),
             backend: names.service(line.backend),
             endpoint: line.endpoint,
-            pod: pod.map(ToString::to_string).unwrap_or_default(),
+            pod,
             method,
             path,
             host,
@@ -234,15 +260,15 @@ impl Event {
     /// A line for people. Control characters of what clients have sent are shown, not written.
     pub(super) fn text(&self) -> String {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text) };
+        let service = if self.direction.is_empty() { &self.service } else { &self.direction };
         let to = match (&self.pod, self.endpoint) {
             (pod, Some(endpoint)) if pod.is_empty() => endpoint.to_string(),
             (pod, Some(endpoint)) => format!("{pod} ({endpoint})"),
-            (_, None) => "-".into(),
+            (pod, None) => or_dash(pod),
         };
         let took = self.duration_us as f64 / 1000.0;
         let end = format!("{took:.1} ms, {} B sent, {} B received", self.sent, self.received);
-        let mut text =
-            format!("{} {} -> {} -> {to}: ", self.time, or_dash(&self.client), or_dash(&self.service));
+        let mut text = format!("{} {} -> {} -> {to}: ", self.time, or_dash(&self.client), or_dash(service));
         match self.status {
             Some(status) => {
                 let (method, path) = (or_dash(&self.method), or_dash(&self.path));

@@ -24,10 +24,14 @@ fn lines(state: &State, args: &MeshTopArgs) -> Lines {
     let mut lines = Lines::new();
     let is_wanted = |row: &&Row| args.service.as_ref().is_none_or(|service| is_of(service, &row.service));
     for row in state.traffic.iter().filter(is_wanted) {
-        let service = if row.service.is_empty() { "others" } else { &row.service };
+        let service = match (row.inbound, row.service.is_empty()) {
+            (true, _) => format!("inbound of {}", row.pod),
+            (false, true) => "others".into(),
+            (false, false) => row.service.clone(),
+        };
         let second = match args.by {
-            TopBy::Service | TopBy::Rule => service.to_owned(),
-            TopBy::Backend if row.backend.is_empty() => service.to_owned(),
+            TopBy::Service | TopBy::Rule => service,
+            TopBy::Backend if row.backend.is_empty() => service,
             TopBy::Backend => row.backend.clone(),
             TopBy::Endpoint => match (row.pod.is_empty(), row.endpoint.is_empty()) {
                 (_, true) => format!("none of {service}"),

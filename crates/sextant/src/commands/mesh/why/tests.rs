@@ -12,7 +12,7 @@ use smi::model::{Delta, Shared};
 use super::*;
 
 /// The node that is asked, and it serves who asks.
-const HERE: (&str, bool) = ("node-1", true);
+const HERE: Here<'static> = Here { node: "node-1", is_served: true, has_identities: true, is_proved: true };
 
 fn name(name: &str) -> Name {
     Name::new("shop", name)
@@ -158,6 +158,31 @@ fn what_policies_do_not_let_in_is_told() {
 }
 
 #[test]
+fn what_is_not_enforced_is_told_as_that() {
+    let (model, views) = (model(), Views::new());
+    let asked = question("front", "web", "/private");
+    let ways = |here| {
+        let told = explain(&model, &views, &asked, here).unwrap();
+        let one = |last: u8| {
+            let at = SocketAddr::new(address(last), 8080);
+            let found = told.endpoints.iter().find(|one| one.address == at).unwrap();
+            (found.is_secured, found.lets_in)
+        };
+        [one(3), one(4)]
+    };
+    // Who is no member, and who is one with a policy.
+    assert_eq!(ways(HERE), [(false, Some(true)), (true, Some(false))]);
+    let without = Here { has_identities: false, is_proved: false, ..HERE };
+    assert_eq!(ways(without), [(false, Some(true)), (false, Some(true))]);
+    // Nobody would know who asks, whatever the policy says.
+    let unproved = Here { is_proved: false, ..HERE };
+    assert_eq!(ways(unproved), [(false, Some(true)), (true, Some(false))]);
+    let told = explain(&model, &views, &question("front", "web-v2", "/public"), unproved).unwrap();
+    assert_eq!(told.outcome, Outcome::Refused, "{told:?}");
+    assert!(told.steps.iter().any(|step| step.is.contains("no certificate")), "{told:?}");
+}
+
+#[test]
 fn who_is_left_out_by_the_clients_of_a_pod_is_not_asked() {
     let model = model();
     let view = |client: &str| ClientView {
@@ -184,7 +209,7 @@ fn who_is_left_out_by_the_clients_of_a_pod_is_not_asked() {
 fn what_the_mesh_has_no_part_in_is_told_and_what_cannot_be_answered_is_refused() {
     let (model, views) = (model(), Views::new());
     let outcome = |question: &Question, is_served| {
-        explain(&model, &views, question, (HERE.0, is_served)).map(|told| told.outcome)
+        explain(&model, &views, question, Here { is_served, ..HERE }).map(|told| told.outcome)
     };
     assert_eq!(outcome(&question("other", "web", "/"), true), Ok(Outcome::PassedBy));
     assert_eq!(outcome(&question("front", "web", "/"), false), Ok(Outcome::PassedBy));
@@ -207,7 +232,8 @@ fn what_the_mesh_has_no_part_in_is_told_and_what_cannot_be_answered_is_refused()
 fn of_pods_elsewhere_that_a_control_plane_tells_of_only_that_is_said_which_is_known() {
     let (mut model, views) = (model(), Views::new());
     // As another node sees them that has none of these pods.
-    let error = explain(&model, &views, &question("front", "web", "/"), ("node-2", true)).unwrap_err();
+    let elsewhere = Here { node: "node-2", ..HERE };
+    let error = explain(&model, &views, &question("front", "web", "/"), elsewhere).unwrap_err();
     assert!(error.contains("it is on node node-1; ask there"), "{error}");
     let key = Key::Workload(name("v2"));
     let Some(Entry::Workload(guarded)) = model.get(&key).map(|entry| (**entry).clone()) else { panic!() };
