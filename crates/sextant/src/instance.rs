@@ -74,9 +74,10 @@ impl Instance {
     }
 
     /// Whether what `owner` has is to stay, though no pod of the node has it: a container's or an attachment's that was made from the
-    /// command line, and that of Services, which are reached while nobody looks after them.
+    /// command line, that of Services, which are reached while nobody looks after them, and that of pods which are closed as long as nobody is there
+    /// who could tell whom they are open to.
     pub(crate) fn is_alive(&self, owner: &OwnerId) -> bool {
-        if *owner == services::effects::owner() {
+        if *owner == services::effects::owner() || *owner == commands::mesh::guarding() {
             return true;
         }
         commands::cni::is_alive(owner, &container::cni_cache(self))

@@ -17,7 +17,7 @@ mod explain;
 mod images;
 mod inspect;
 mod logs;
-mod mesh;
+pub(crate) mod mesh;
 mod node;
 mod objects;
 mod pods;

@@ -8,6 +8,7 @@ mod plane;
 #[path = "../control/rig.rs"]
 mod rig;
 mod runtime;
+mod secured;
 mod situations;
 
 use std::net::TcpListener;

@@ -214,7 +214,13 @@ impl Members {
                 false => capture::open(&captured.netns, &self.names).map_err(Failure::from),
             };
             match done {
-                Ok(()) => captured.is_closed = Some(wanted.is_guarded),
+                Ok(()) => {
+                    if wanted.is_guarded || captured.is_closed.is_some() {
+                        let word = if wanted.is_guarded { "closed" } else { "open" };
+                        eprintln!("sextant mesh: pod {name} is {word} to others for when nobody serves it");
+                    }
+                    captured.is_closed = Some(wanted.is_guarded);
+                }
                 Err(failure) => troubles.push((name.clone(), failure)),
             }
         }
@@ -361,7 +367,7 @@ impl Members {
 }
 
 /// The network namespace in which an effect is, by its inode.
-pub(super) fn namespace(effect: &Effect) -> Option<u64> {
+fn namespace(effect: &Effect) -> Option<u64> {
     match effect {
         Effect::NetnsTable { inode, .. } | Effect::NetnsReturn { inode, .. } => Some(*inode),
         _ => None,

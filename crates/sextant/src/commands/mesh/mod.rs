@@ -54,26 +54,39 @@ const SOON: Duration = Duration::from_millis(200);
 /// How long connections that are open may last at the end.
 const DRAIN: Duration = Duration::from_secs(20);
 
-/// Serves the members among this node's pods until it is told to end.
-pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
-    kernel::memory::share_one_arena();
-    let id = OwnerId::new("mesh")?;
-    let Some(mut owner) = instance.ledger.try_owner(&id)? else {
-        return Err(Failure::new(format!(
-            "cannot look after the mesh's pods: another `sextant mesh` of {} does already",
-            instance.run.display()
-        )));
-    };
-    // What one before it has left: all connections of that have ended with it.
-    for (id, effect) in owner.records() {
-        // Pods that it may have closed stay so until it is known who they are.
-        if args.control.is_some() && members::namespace(&effect).is_some() {
-            continue;
-        }
+/// Whose what is that stays in pods which not everybody may come to, though nobody serves them: it is alive until another `sextant mesh` knows better.
+pub(crate) fn guarding() -> OwnerId {
+    OwnerId::new("mesh-guard").unwrap_or_else(|_| OwnerId::node())
+}
+
+/// Takes back all that an owner has.
+fn take_back(owner: &mut Owner) {
+    for (id, _) in owner.records() {
         if let Err(error) = owner.undo(id) {
             eprintln!("sextant mesh: warning: {error}");
         }
     }
+}
+
+/// Serves the members among this node's pods until it is told to end.
+pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
+    kernel::memory::share_one_arena();
+    let hold = |id: &OwnerId| -> Result<Owner> {
+        instance.ledger.try_owner(id)?.ok_or_else(|| {
+            Failure::new(format!(
+                "cannot look after the mesh's pods: another `sextant mesh` of {} does already",
+                instance.run.display()
+            ))
+        })
+    };
+    let (mut plain, mut guard) = (hold(&OwnerId::new("mesh")?)?, hold(&guarding())?);
+    // What one before it has left: all connections of that have ended with it. Pods that it has closed stay so until it is known who they are, if
+    // anybody says that.
+    take_back(&mut plain);
+    if args.control.is_none() {
+        take_back(&mut guard);
+    }
+    let (owner, _held) = if args.control.is_some() { (guard, plain) } else { (plain, guard) };
     // Each connection is two, and more than the usual 1,024 are nothing unusual.
     let limit = getrlimit(Resource::Nofile);
     let most = rustix::process::Rlimit { current: limit.maximum, ..limit };

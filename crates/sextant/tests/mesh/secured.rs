@@ -1,0 +1,214 @@
+//! Members of two nodes that follow one control plane: they prove who they are to each other, and an author of objects says who may ask what.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use kernel::netlink::{Kind, NewLink, Protocol, Route, SetLink, Socket};
+use kernel::nft::{Family, tables};
+use kube::Api;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use testkit::netns::{Netns, addresses, change, index, join};
+use testkit::whoami::{Answer, ask, connect, serve};
+
+use crate::objects::{self, WEB, resource};
+use crate::rig::Rig;
+use crate::runtime::Runtime;
+use crate::until;
+
+/// Pods, the account of each being its name, their nodes and addresses.
+const CLIENT: (&str, &str, &str) = ("client", "node-1", "10.55.0.2");
+const OTHER: (&str, &str, &str) = ("other", "node-1", "10.55.0.4");
+const SERVER: (&str, &str, &str) = ("server", "node-2", "10.55.0.3");
+/// Where the server listens.
+const PORT: u16 = 8080;
+
+/// The pods at a bridge, which has an address that is no pod's.
+struct Site {
+    wire: Netns,
+    client: Netns,
+    other: Netns,
+    server: Netns,
+}
+
+impl Site {
+    fn new() -> Self {
+        let [wire, client, other, server] = std::array::from_fn(|_| Netns::new());
+        wire.run(|| {
+            let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+            change(|batch| batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) }));
+            addresses("br0", &["10.55.0.1/24"]);
+            for ((name, _, address), pod) in [(CLIENT, &client), (OTHER, &other), (SERVER, &server)] {
+                join(name, pod, ("eth0", None), &[&format!("{address}/24")]);
+                let bridge = index("br0");
+                change(|batch| batch.set_link(&SetLink::named(name).master(bridge)));
+            }
+        });
+        for pod in [&client, &other] {
+            // As a pod's default route says.
+            pod.run(|| {
+                let services = "10.96.0.0/16".parse().unwrap();
+                let route = Route { link: Some(index("eth0")), ..Route::to(services) };
+                change(|batch| batch.add_route(&route));
+            });
+        }
+        serve("server", server.run(|| TcpListener::bind((SERVER.2, PORT)).unwrap()));
+        Self { wire, client, other, server }
+    }
+
+    /// The tables in the server's pod.
+    fn tables(&self) -> Vec<String> {
+        self.server.run(|| tables(&mut Socket::open(Protocol::Netfilter).unwrap(), Family::Inet).unwrap())
+    }
+
+    /// Whether somebody who is no member is let into the server's pod.
+    fn lets_in_strangers(&self) -> bool {
+        get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
+    }
+}
+
+/// The status that a GET over a connection of its own is answered with; `None` where that ends without an answer.
+fn get(from: &Netns, to: (&str, u16), path: &str) -> Option<u16> {
+    from.run(|| {
+        let mut stream = connect(to);
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: web\r\n\r\n").ok()?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start).ok()?;
+        std::str::from_utf8(&start[9..]).ok()?.parse().ok()
+    })
+}
+
+/// A member of its own account, which has a sandbox.
+async fn member(rig: &Rig, runtime: &Runtime, (name, node, address): (&str, &str, &str), pod: &Netns) {
+    rig.make_here::<ServiceAccount>(json!({"metadata": {"name": name}})).await;
+    let labels = json!({"mesh.sextant.dev/member": "true"});
+    let spec = json!({"nodeName": node, "serviceAccountName": name,
+        "containers": [{"name": "main", "image": "main"}]});
+    rig.make_here::<Pod>(json!({"metadata": {"name": name, "labels": labels}, "spec": spec})).await;
+    let status = json!({"status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}});
+    let pods = rig.objects_of::<Pod>("");
+    pods.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let path = rig.path(&format!("netns-{name}"));
+    let namespace = format!("/proc/self/fd/{}", pod.as_fd().as_raw_fd());
+    kernel::namespace::pin(Path::new(&namespace), &path).unwrap();
+    runtime.add(name, name, &path);
+}
+
+fn api(rig: &Rig, (group, version, kind, plural): (&str, &str, &str, &str)) -> Api<DynamicObject> {
+    Api::namespaced_with(rig.client.clone(), "default", &resource(group, version, kind, plural))
+}
+
+fn targets(rig: &Rig) -> Api<DynamicObject> {
+    api(rig, ("access.smi-spec.io", "v1alpha3", "TrafficTarget", "traffictargets"))
+}
+
+/// The client alone may ask the server, and only what begins with /allowed.
+async fn allow(rig: &Rig) {
+    let groups = api(rig, ("specs.smi-spec.io", "v1alpha4", "HTTPRouteGroup", "httproutegroups"));
+    let group = json!({"apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
+        "metadata": {"name": "allowed"},
+        "spec": {"matches": [{"name": "get", "pathRegex": "/allowed", "methods": ["GET"]}]}});
+    let account = |name: &str| json!({"kind": "ServiceAccount", "name": name, "namespace": "default"});
+    let target = json!({"apiVersion": "access.smi-spec.io/v1alpha3", "kind": "TrafficTarget",
+        "metadata": {"name": "server"},
+        "spec": {"destination": account(SERVER.0), "sources": [account(CLIENT.0)],
+            "rules": [{"kind": "HTTPRouteGroup", "name": "allowed"}]}});
+    for (api, object) in [(groups, group), (targets(rig), target)] {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        // A definition is served a moment after it was made.
+        let make = async |_: &Rig| api.create(&PostParams::default(), &object).await.ok();
+        rig.until("an object of SMI can be made", make).await;
+    }
+}
+
+/// What a node says of itself; `name` is used once.
+async fn status(rig: &mut Rig, run: &'static str, name: &str) -> Value {
+    told(rig, run, name, &["mesh", "status", "-o", "json"]).await
+}
+
+async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Value {
+    rig.spawn_in(run, name, args);
+    assert_eq!(rig.wait(name).await, Some(0), "{}", rig.words(name));
+    serde_json::from_str(&rig.words(name)).unwrap_or_else(|error| panic!("{error}: {}", rig.words(name)))
+}
+
+#[tokio::test]
+async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
+    let mut rig = Rig::bare().await;
+    objects::define(&rig).await;
+    objects::service(&rig, "web", WEB, &[SERVER.2]).await;
+    let (cri, at) = (rig.path("cri.sock"), format!("unix:{}", rig.path("mesh.sock").display()));
+    let (runtime, site) = (Runtime::start(&cri), Site::new());
+    for (one, pod) in [(CLIENT, &site.client), (OTHER, &site.other), (SERVER, &site.server)] {
+        member(&rig, &runtime, one, pod).await;
+    }
+    rig.control(&["--mesh", &at]);
+    for (run, node) in [("run", "node-1"), ("run-2", "node-2")] {
+        let cri = cri.to_str().unwrap();
+        rig.spawn_in(run, node, &["mesh", "--node", node, "--cri", cri, "--control", &at]);
+    }
+    for (name, node, _) in [CLIENT, OTHER, SERVER] {
+        rig.words_have(node, &format!("serves pod default/{name}\n")).await;
+    }
+    // Nothing says that somebody may not. Who is asked sees who has asked.
+    let seen = site.client.run(|| ask(&mut connect((WEB, 80))));
+    assert_eq!(seen, Answer { who: "server".into(), peer: CLIENT.2.into() });
+    assert_eq!(get(&site.other, (WEB, 80), "/any"), Some(200));
+    assert!(site.lets_in_strangers());
+    let before = status(&mut rig, "run-2", "status-before").await;
+    let count =
+        |state: &Value, name: &str| state[name].as_u64().unwrap_or_else(|| panic!("{name} in {state:#}"));
+    assert!(count(&before, "visitsSecured") >= 2, "{before:#}");
+    assert!(count(&before, "visits") > count(&before, "visitsSecured"), "{before:#}");
+    assert_eq!((count(&before, "refused"), &before["identities"]), (0, &true.into()), "{before:#}");
+    let identity = "spiffe://cluster.local/ns/default/sa/server";
+    assert_eq!(before["pods"][0]["identity"], identity, "{before:#}");
+    assert!(before["pods"][0]["certified"].is_u64(), "{before:#}");
+    let client = status(&mut rig, "run", "status-client").await;
+    assert!(count(&client, "hboneConnections") >= 2, "{client:#}");
+
+    // One account may, another may not, and who has none is nobody.
+    allow(&rig).await;
+    until(&rig, "the other is refused", || get(&site.other, (WEB, 80), "/allowed") == Some(403)).await;
+    until(&rig, "the client is let in", || get(&site.client, (WEB, 80), "/allowed") == Some(200)).await;
+    assert_eq!(get(&site.client, (WEB, 80), "/any"), Some(403));
+    assert_eq!(get(&site.client, (WEB, 80), "/allowed/../any"), Some(403));
+    assert_eq!(get(&site.other, (WEB, 80), "/allowed"), Some(403));
+    assert!(!site.lets_in_strangers());
+    rig.words_have("node-2", "pod default/server is closed to others").await;
+    let after = status(&mut rig, "run-2", "status-after").await;
+    assert!(count(&after, "refused") >= 4, "{after:#}");
+    let args = ["mesh", "why", "default/client", "web", "--path", "/allowed", "-o", "json"];
+    let why = told(&mut rig, "run", "why", &args).await;
+    assert_eq!(why["endpoints"][0]["isSecured"], true, "{why:#}");
+
+    // While nobody is there who could tell, nobody is let in, whatever else is done on the node.
+    rig.kill("node-2");
+    let is_closed = || {
+        let refused = site.wire.run(|| TcpStream::connect((SERVER.2, PORT)).err());
+        refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    assert!(is_closed());
+    rig.spawn_in("run-2", "images", &["images"]);
+    assert_eq!(rig.wait("images").await, Some(0), "{}", rig.words("images"));
+    assert!(is_closed());
+    assert_eq!(get(&site.client, (WEB, 80), "/allowed"), Some(503));
+    rig.again("node-2");
+    until(&rig, "the client is let in again", || get(&site.client, (WEB, 80), "/allowed") == Some(200)).await;
+    assert_eq!(get(&site.other, (WEB, 80), "/allowed"), Some(403));
+
+    // Without the object it is as before.
+    targets(&rig).delete("server", &DeleteParams::default()).await.unwrap();
+    until(&rig, "the other is let in", || get(&site.other, (WEB, 80), "/any") == Some(200)).await;
+    rig.words_have("node-2", "pod default/server is open to others").await;
+    assert!(site.lets_in_strangers());
+    // And nothing is left of it.
+    for node in ["node-2", "node-1"] {
+        assert_eq!(rig.end(node), Some(0), "{}", rig.words(node));
+    }
+    assert_eq!(site.tables(), Vec::<String>::new());
+    assert!(site.lets_in_strangers());
+}
