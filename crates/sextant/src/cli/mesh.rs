@@ -18,8 +18,9 @@ use super::{CriArgs, OutputArgs};
   sextant mesh top                                 # what passes through it
 
 TCP connections of pods that are members go by the TrafficSplits and routes of the Services that they are for. Who is no member is never
-touched, and nor is what comes to a pod. It may end at any moment: pods reach Services directly then, without splits and routes, and nothing
-is left behind in them.")]
+touched. With a control plane members prove who they are to each other, and TrafficTargets say who may come to them; without one, what comes to
+a pod is left alone. It may end at any moment: pods reach Services directly then, without splits and routes, and nothing is left behind in them.
+If it is killed, pods to which not everybody may come stay closed until the next one serves them.")]
 pub(crate) struct MeshArgs {
     /// How to reach the API server [default: KUBECONFIG; in a pod, the pod's service account; else what `sextant api` has written
     /// into the data directory]
