@@ -343,6 +343,7 @@ async fn one(
     };
     if proxy.telemetry().is_watched() {
         call.request = buffer.data().get(..length).map(|bytes| Box::new(asked_for(proxy, bytes)));
+        call.peer = origin.inside().map(|inside| inside.who().into());
     }
     buffer.consume(length);
     if !asked.expects

@@ -28,7 +28,7 @@ use crate::balance::Balancer;
 use crate::hbone::{Asked, Link};
 use crate::identity::Identity;
 use crate::reactor::{Socket, keep_alive, race};
-use crate::telemetry::{Passing, Reason, Subject};
+use crate::telemetry::{Passing, Subject};
 
 /// Somebody who comes to a pod.
 #[derive(Clone)]
@@ -130,7 +130,12 @@ impl Visitor {
         self.proxy.count(|counts| counts.refused += 1);
         // Ports that nobody has, anybody can make up: all that is refused unread counts as one.
         let subject = Subject { endpoint: None, ..self.subject() };
-        self.proxy.series(subject).because(Reason::Denied);
+        self.proxy.refused(subject, self.to, || self.who());
+    }
+
+    /// What it is called: the identity that it has proved, or its address.
+    fn who(&self) -> String {
+        self.identity.as_ref().map_or_else(|| self.from.ip().to_canonical().to_string(), Identity::to_string)
     }
 
     /// Lets it in, or not.
@@ -164,7 +169,7 @@ impl Visitor {
         };
         door.open();
         proxy.count(|counts| counts.unread += 1);
-        let counted = Passing::begin(proxy, self.subject());
+        let counted = Passing::begin(proxy, self.subject()).of(|| self.who());
         let passing =
             async { tunnel(&proxy.reactor, &client, &server, &proxy.pipes, counted.meters()).await.is_err() };
         let revoked = async {
@@ -235,6 +240,11 @@ impl Inside {
             proxy.count(|counts| counts.refused += 1);
         }
         admitted
+    }
+
+    /// Who has come, as people are told.
+    pub(super) fn who(&self) -> String {
+        self.visitor.who()
     }
 
     /// What who may not ask is answered.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::series::{Series, Subject, add};
 use super::{Line, Reason, Request};
@@ -22,6 +22,8 @@ pub(crate) struct Call {
     retries: Cell<u32>,
     /// What was asked, if somebody wants to know.
     pub(crate) request: Option<Box<Request>>,
+    /// Who has come to a pod, in the same case.
+    pub(crate) peer: Option<Box<str>>,
 }
 
 impl Call {
@@ -36,6 +38,7 @@ impl Call {
             received: Cell::new(0),
             retries: Cell::new(0),
             request: None,
+            peer: None,
         }
     }
 
@@ -144,6 +147,7 @@ impl Proxy {
             self.telemetry().tell(Line {
                 at: SystemTime::now(),
                 client: subject.network,
+                peer: call.peer.as_deref().map(str::to_owned),
                 frontend: subject.frontend,
                 rule: subject.rule,
                 backend: subject.backend,
@@ -161,11 +165,38 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Policies have refused a connection to `to`, of somebody whom `who` names.
+    pub(crate) fn refused(&self, subject: Subject, to: SocketAddr, who: impl FnOnce() -> String) {
+        self.series(subject).because(Reason::Denied);
+        if self.telemetry().is_watched() {
+            self.telemetry().tell(Line {
+                at: SystemTime::now(),
+                client: subject.network,
+                peer: Some(who()),
+                frontend: subject.frontend,
+                rule: None,
+                backend: subject.backend,
+                endpoint: Some(to),
+                request: None,
+                status: 0,
+                grpc: None,
+                took: Duration::ZERO,
+                sent: 0,
+                received: 0,
+                reason: Some(Reason::Denied),
+                retries: 0,
+            });
+        }
+    }
+}
+
 /// A connection that is passed on unread, while it is open.
 #[derive(Debug)]
 pub(crate) struct Passing<'p> {
     proxy: &'p Proxy,
     subject: Subject,
+    peer: Option<String>,
     began: Instant,
     series: Rc<Series>,
     sent: Cell<u64>,
@@ -181,12 +212,19 @@ impl<'p> Passing<'p> {
         Box::new(Self {
             proxy,
             subject,
+            peer: None,
             began: proxy.now(),
             series,
             sent: Cell::new(0),
             received: Cell::new(0),
             torn: Cell::new(false),
         })
+    }
+
+    /// The same, of somebody who has come to a pod, whom `who` names if somebody wants to know.
+    pub(crate) fn of(mut self: Box<Self>, who: impl FnOnce() -> String) -> Box<Self> {
+        self.peer = self.proxy.telemetry().is_watched().then(who);
+        self
     }
 
     /// Where bytes are counted that go to the endpoint, and those that go to the client.
@@ -210,6 +248,7 @@ impl Drop for Passing<'_> {
             self.proxy.telemetry().tell(Line {
                 at: SystemTime::now(),
                 client: self.subject.network,
+                peer: self.peer.take(),
                 frontend: self.subject.frontend,
                 rule: self.subject.rule,
                 backend: self.subject.backend,

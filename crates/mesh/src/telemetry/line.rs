@@ -16,6 +16,8 @@ pub struct Line {
     pub at: SystemTime,
     /// The network of who asked, or of the pod that was come to, if the frontend is inside.
     pub client: Network,
+    /// Who has come to a pod: the identity that is proved, or an address.
+    pub peer: Option<String>,
     /// The Service's port that was asked for; `None` where it is no Service's address.
     pub frontend: Option<Service>,
     /// The rule that it went by.

@@ -147,8 +147,10 @@ async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
     }
     rig.control(&["--mesh", &at]);
     for (run, node) in [("run", "node-1"), ("run-2", "node-2")] {
-        let cri = cri.to_str().unwrap();
-        rig.spawn_in(run, node, &["mesh", "--node", node, "--cri", cri, "--control", &at]);
+        let (cri, log) = (cri.to_str().unwrap(), rig.path(&format!("{node}.log")));
+        let log = log.to_str().unwrap();
+        let args = ["mesh", "--node", node, "--cri", cri, "--control", &at, "--access-log", log];
+        rig.spawn_in(run, node, &args);
     }
     for (name, node, _) in [CLIENT, OTHER, SERVER] {
         rig.words_have(node, &format!("serves pod default/{name}\n")).await;
@@ -210,5 +212,11 @@ async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
         assert_eq!(rig.end(node), Some(0), "{}", rig.words(node));
     }
     assert_eq!(site.tables(), Vec::<String>::new());
+    // Whom policies have refused is told.
+    let log = std::fs::read_to_string(rig.path("node-2.log")).unwrap();
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut refused = lines.filter(|line| line["reason"] == "denied" && line["direction"] == "inbound");
+    let other = "spiffe://cluster.local/ns/default/sa/other";
+    assert!(refused.any(|line| line["peer"] == other && line["pod"] == "default/server"), "{log}");
     assert!(site.lets_in_strangers());
 }

@@ -144,6 +144,9 @@ impl Session {
         self.proxy.count(|counts| counts.requests += 1);
         let mut exchange = self.nothing_yet(now);
         exchange.call.request = self.asked_for();
+        if exchange.call.request.is_some() {
+            exchange.call.peer = self.origin.inside().map(|inside| inside.who().into());
+        }
         exchange.up.end = end;
         let Some(frontend) = self.proxy.find(self.to, &*self.origin) else {
             self.exchanges.insert(stream, exchange);

@@ -182,6 +182,9 @@ pub(super) struct Event {
     /// `inbound` of what has come to `pod`, else nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(super) direction: String,
+    /// Who has come to a pod: the identity that is proved, or an address.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) peer: String,
     pub(super) client: String,
     pub(super) service: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -231,6 +234,7 @@ impl Event {
             kind: kind.into(),
             direction: if is_inside { "inbound".into() } else { String::new() },
             client,
+            peer: line.peer.unwrap_or_default(),
             service: names.service(line.frontend),
             rule: names.rule(line.rule),
             backend: names.service(line.backend),
@@ -260,7 +264,10 @@ impl Event {
     /// A line for people. Control characters of what clients have sent are shown, not written.
     pub(super) fn text(&self) -> String {
         let or_dash = |text: &str| if text.is_empty() { "-".to_owned() } else { shown(text) };
-        let service = if self.direction.is_empty() { &self.service } else { &self.direction };
+        let (client, service) = match self.direction.is_empty() {
+            true => (&self.client, &self.service),
+            false => (&self.peer, &self.direction),
+        };
         let to = match (&self.pod, self.endpoint) {
             (pod, Some(endpoint)) if pod.is_empty() => endpoint.to_string(),
             (pod, Some(endpoint)) => format!("{pod} ({endpoint})"),
@@ -268,7 +275,7 @@ impl Event {
         };
         let took = self.duration_us as f64 / 1000.0;
         let end = format!("{took:.1} ms, {} B sent, {} B received", self.sent, self.received);
-        let mut text = format!("{} {} -> {} -> {to}: ", self.time, or_dash(&self.client), or_dash(service));
+        let mut text = format!("{} {} -> {} -> {to}: ", self.time, or_dash(client), or_dash(service));
         match self.status {
             Some(status) => {
                 let (method, path) = (or_dash(&self.method), or_dash(&self.path));
@@ -349,6 +356,7 @@ mod tests {
         let line = Line {
             at: SystemTime::UNIX_EPOCH,
             client: Network(1),
+            peer: None,
             frontend: None,
             rule: None,
             backend: None,
