@@ -3,7 +3,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use mesh::http1::Target as Asked;
 use mesh::proxy::edited;
@@ -378,7 +378,8 @@ impl<'a> Finding<'a> {
                             pod: endpoint.pod.clone(),
                             state: state(endpoint, view.as_ref()).into(),
                             is_asked,
-                            is_secured: self.is_secured(endpoint),
+                            is_secured: self.here.has_identities
+                                && self.member_at(endpoint.address).is_some(),
                             lets_in,
                             policy,
                         });
@@ -424,13 +425,14 @@ impl<'a> Finding<'a> {
         endpoints.iter().map(|endpoint| (endpoint, view(endpoint))).collect()
     }
 
-    /// Whether an endpoint is asked over HBONE: a member has its address.
-    fn is_secured(&self, endpoint: &Endpoint) -> bool {
-        let is_member = |entry: &Entry| match entry {
-            Entry::Workload(pod) => pod.mode != Mode::Outside && pod.addresses.contains(&endpoint.address),
-            _ => false,
-        };
-        self.here.has_identities && self.model.iter().any(|(_, entry)| is_member(entry))
+    /// The member that has an address: who is asked there.
+    fn member_at(&self, address: IpAddr) -> Option<&'a Workload> {
+        self.model.iter().find_map(|(_, entry)| match &**entry {
+            Entry::Workload(pod) if pod.mode != Mode::Outside && pod.addresses.contains(&address) => {
+                Some(pod)
+            }
+            _ => None,
+        })
     }
 
     /// Whether an endpoint's policies let a request in, and which.
@@ -440,8 +442,12 @@ impl<'a> Finding<'a> {
         guard: Option<(Peer<'_>, Request<'_>)>,
         is_http: bool,
     ) -> (Option<bool>, String) {
-        let Some(pod) = &endpoint.pod else { return (Some(true), "it is no pod: nobody guards it".into()) };
-        let Some(workload) = self.workload(pod) else {
+        let found =
+            endpoint.pod.as_ref().map_or_else(|| self.member_at(endpoint.address), |pod| self.workload(pod));
+        let Some(workload) = found else {
+            if endpoint.pod.is_none() {
+                return (Some(true), "it is no pod: nobody guards it".into());
+            }
             let at = endpoint.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
             return (None, format!("known{at}"));
         };
