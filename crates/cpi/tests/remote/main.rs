@@ -188,6 +188,10 @@ async fn callers_wait_for_a_provider_that_hangs_together() {
     stand.end().await;
     // Its server may have taken it away.
     let _ = std::fs::remove_file(&socket);
+    // It may take a call until it is seen that the connection has ended. From then on nobody is there.
+    let ask =
+        async || remote.instances().unwrap().instance_exists(&node("node-1")).await.unwrap_err().to_string();
+    while !ask().await.contains(socket.to_str().unwrap()) {}
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let came = Arc::<AtomicUsize>::default();
     let count = came.clone();
