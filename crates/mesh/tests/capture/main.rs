@@ -11,6 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use cluster::Cluster;
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{Family, tables};
+use mesh::capture::Capture;
 use mesh::proxy::Network;
 use site::{Site, until};
 use testkit::netns::{Netns, addresses, join};
@@ -176,11 +177,11 @@ fn rules_go_with_their_owner_and_open_connections_are_translated_on() {
 fn a_pod_is_captured_once() {
     let site = Site::new();
     let first = site.capture(1);
-    let again = mesh::capture::Capture::begin(&site.pod, &site::names(), None);
+    let again = Capture::begin(&site.pod, &site::names(), None);
     assert!(again.is_err(), "{again:?}");
     drop(first);
     // The next process finds nothing in its way.
-    site.node.leave(mesh::proxy::Network(1)).unwrap();
+    site.node.leave(Network(1)).unwrap();
     let _next = site.capture(2);
 }
 

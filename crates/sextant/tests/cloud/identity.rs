@@ -87,7 +87,7 @@ async fn the_objects_for_aws_run_and_are_who_they_say() {
     let accounts: Api<ServiceAccount> = rig.objects_of(PLACE);
     let account = pod["serviceAccountName"].as_str().unwrap();
     let token = accounts.create_token_request(account, &PostParams::default(), &wish).await.unwrap();
-    let token = token.status.unwrap().token;
+    let token = token.status.unwrap().token.unwrap();
     std::fs::write(rig.path("token"), &token).unwrap();
 
     for name in ["AWS_REGION", "AWS_ROLE_ARN"] {

@@ -55,11 +55,14 @@ async fn told(it: &Ipam, server: &Server) -> Vec<String> {
     server.state().told.clone()
 }
 
+/// A name, the cluster's ranges, the node's, and which of those are told of.
+type Occupied<'a> = (&'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
 /// TestOccupyPreExistingCIDR. Where upstream fails, and its process ends, the range is named in the log, and the rest goes on.
 #[test]
 fn occupy_pre_existing_cidr() {
     let (single, dual): (&[&str], &[&str]) = (&["10.10.0.0/16"], &["10.10.0.0/16", "ace:cab:deca::/8"]);
-    let rows: [(&str, &[&str], &[&str], &[&str]); 8] = [
+    let rows: [Occupied<'_>; 8] = [
         ("success, single stack no node allocation", single, &[], &[]),
         ("success, dual stack no node allocation", dual, &[], &[]),
         ("success, single stack correct node allocation", single, &["10.10.0.1/24"], &[]),

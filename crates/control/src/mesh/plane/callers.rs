@@ -34,7 +34,7 @@ pub(super) enum Callers {
     /// From whoever can connect.
     Root,
     /// From nodes that show who they are.
-    Tokens(Tokens),
+    Tokens(Box<Tokens>),
 }
 
 /// What is known of tokens.

@@ -75,9 +75,8 @@ async fn show(shown: &Shown, mut authority: watch::Receiver<Option<Arc<Authority
             }
         };
         // An authority that nobody keeps any more does not change.
-        match timeout(wait, authority.changed()).await {
-            Ok(Err(_)) => return std::future::pending().await,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = timeout(wait, authority.changed()).await {
+            return std::future::pending().await;
         }
     }
 }

@@ -105,7 +105,7 @@ impl Plane {
         match address {
             Address::Unix(path) => listen::unix(calls(Callers::Root), Path::new(path)).await,
             Address::Tcp(address) => {
-                let tokens = Tokens::new(&self.client, self.accounts.clone());
+                let tokens = Box::new(Tokens::new(&self.client, self.accounts.clone()));
                 listen::tcp(calls(Callers::Tokens(tokens)), *address).await
             }
         }

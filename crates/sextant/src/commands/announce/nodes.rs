@@ -99,7 +99,7 @@ impl Seen {
     /// The addresses of its pods.
     pub(super) fn ranges(&self) -> Vec<IpNet> {
         let all = self.spec.pod_cidrs.as_deref().filter(|all| !all.is_empty());
-        let all = all.unwrap_or_else(|| self.spec.pod_cidr.as_slice());
+        let all = all.unwrap_or(self.spec.pod_cidr.as_slice());
         // No API server takes what is none.
         all.iter().filter_map(|text| text.parse().ok()).collect()
     }

@@ -78,11 +78,14 @@ fn services(all: &[(&str, &str)]) -> Vec<Value> {
     all.iter().map(|(name, kind)| named(name, &[of_type(kind)])).collect()
 }
 
+/// A name, services with their types, and how many are led elsewhere.
+type Updated<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+
 /// TestUpdateNodesInExternalLoadBalancer, the round of TestNodeChangesInExternalLoadBalancer ("only 1 node" to "4 nodes").
 #[tokio::test]
 async fn update_nodes_in_external_load_balancer() {
     let (lb, ip, port) = ("LoadBalancer", "ClusterIP", "NodePort");
-    let rows: [(&str, &[(&str, &str)], usize); 6] = [
+    let rows: [Updated<'_>; 6] = [
         ("No services present: no calls should be made.", &[], 0),
         (
             "Services do not have external load balancers: no calls should be made.",
@@ -141,6 +144,8 @@ async fn update_nodes_in_external_load_balancer() {
     }
 }
 
+type Changed<'a> = (&'a str, Vec<Node>, Vec<Node>, Option<&'a str>);
+
 /// TestNodeChangesForStableNodeSetEnabled: which nodes there were, which there are, and where all three services are led then.
 #[tokio::test]
 async fn node_changes_for_stable_node_set() {
@@ -148,7 +153,7 @@ async fn node_changes_for_stable_node_set() {
     let three = || vec![plain("node1"), plain("node2"), plain("node3")];
     let with = |fields: &[(&str, Value)]| vec![plain("node1"), node("node2", fields), plain("node3")];
     let led_by_two = Some("node1 node3");
-    let rows: [(&str, Vec<Node>, Vec<Node>, Option<&str>); 9] = [
+    let rows: [Changed<'_>; 9] = [
         ("No node changes", three(), three(), None),
         ("1 new node gets added", three()[..2].to_vec(), three(), Some("node1 node2 node3")),
         ("1 node goes NotReady", three(), with(&[ready("False")]), None),
