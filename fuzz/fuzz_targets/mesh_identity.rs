@@ -11,6 +11,8 @@ pub fn run(text: &str) {
     };
     assert_eq!(identity.domain(), domain);
     for part in [domain, namespace, account] {
-        assert!(!part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#@:".contains(&byte)));
+        assert!(
+            !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && !b"%?#@:".contains(&byte))
+        );
     }
 }

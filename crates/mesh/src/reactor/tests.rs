@@ -183,10 +183,11 @@ fn the_kernel_looks_after_a_connection_that_rests() {
     let (_listener, address) = listener(&reactor);
     let client = reactor.clone();
     let socket = reactor.run(async move { Socket::connect(&client, address).await }).unwrap().unwrap();
-    assert!(sockopt::socket_keepalive(&socket).unwrap());
-    assert_eq!(sockopt::tcp_keepidle(&socket).unwrap(), Duration::from_secs(60));
-    assert_eq!(sockopt::tcp_keepintvl(&socket).unwrap(), Duration::from_secs(10));
-    assert_eq!(sockopt::tcp_keepcnt(&socket).unwrap(), 3);
+    let fd = socket.descriptor().unwrap();
+    assert!(sockopt::socket_keepalive(fd).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(fd).unwrap(), Duration::from_secs(60));
+    assert_eq!(sockopt::tcp_keepintvl(fd).unwrap(), Duration::from_secs(10));
+    assert_eq!(sockopt::tcp_keepcnt(fd).unwrap(), 3);
     socket.set_patience(Duration::from_secs(7));
-    assert_eq!(sockopt::tcp_user_timeout(socket.descriptor().unwrap()).unwrap(), 7000);
+    assert_eq!(sockopt::tcp_user_timeout(fd).unwrap(), 7000);
 }
