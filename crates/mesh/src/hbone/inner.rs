@@ -391,10 +391,14 @@ impl Streams {
                 }
             }
             Event::Reset { stream, .. } => {
-                if let Some(flow) = self.flows.get_mut(&stream) {
+                if let Some(place) = self.asked.iter().position(|(asked, _)| *asked == stream) {
+                    // Nobody has it yet who would release it.
+                    self.asked.remove(place);
+                    self.flows.remove(&stream);
+                    self.connection.release(stream);
+                } else if let Some(flow) = self.flows.get_mut(&stream) {
                     flow.tear();
                 }
-                self.asked.retain(|(asked, _)| *asked != stream);
             }
             Event::Window { .. } => self.unblock(),
             // Whoever opens streams is told which are not looked at; of those that come, none are.
