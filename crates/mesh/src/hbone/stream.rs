@@ -44,9 +44,10 @@ impl Carried for Stream {
             let streams = &mut inner.streams;
             let flow = streams.flows.get_mut(&self.id).ok_or_else(broken)?;
             if flow.came.is_empty() {
-                return match (flow.broken, flow.ended) {
-                    (true, _) => Err(broken()),
-                    (false, true) => Ok(Came::End),
+                // What has ended has ended, also if its connection was closed before that was heard.
+                return match (flow.ended, flow.broken) {
+                    (true, _) => Ok(Came::End),
+                    (false, true) => Err(broken()),
                     (false, false) => Ok(Came::Nothing),
                 };
             }
