@@ -93,6 +93,8 @@ pub(crate) struct Link {
     not_after: SystemTime,
     /// Nobody opens streams on it any more.
     retired: Cell<bool>,
+    /// Nobody listens there.
+    refused: Cell<bool>,
 }
 
 impl std::fmt::Debug for Link {
@@ -155,6 +157,7 @@ impl Link {
             identity,
             not_after: held.not_after,
             retired: Cell::new(false),
+            refused: Cell::new(false),
         })
     }
 
@@ -167,7 +170,10 @@ impl Link {
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(socket) if !self.is_over() => self.inner.borrow_mut().socket = Some(socket),
             Ok(_) => return,
-            Err(e) => return self.inner.borrow_mut().end(Ended::new(e.kind(), e.to_string())),
+            Err(e) => {
+                self.refused.set(e.kind() == io::ErrorKind::ConnectionRefused);
+                return self.inner.borrow_mut().end(Ended::new(e.kind(), e.to_string()));
+            }
         }
         self.serve(|_, _| {}).await;
     }
@@ -201,6 +207,16 @@ impl Link {
 
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.inner.borrow().stage, Stage::Over(_))
+    }
+
+    /// Whether nobody listens for it: there never was a connection, and that was told by the peer, or in its name.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    /// Whether the peer has proved who it is, so that something was asked of it.
+    pub(crate) fn has_asked(&self) -> bool {
+        self.inner.borrow().streams.connection.has_opened()
     }
 
     /// Whether it takes another stream now, as far as is known.

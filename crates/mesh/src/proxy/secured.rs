@@ -109,11 +109,13 @@ impl Proxy {
         let mut fresh = false;
         loop {
             let (link, was_there) = self.link(origin, to, &secured, fresh)?;
-            let failed = match link.open(to).await {
-                Ok(socket) => {
-                    self.links.spoken.borrow_mut().insert((to.ip(), secured.identity));
-                    return Ok(socket);
-                }
+            let opened = link.open(to).await;
+            // Whatever it has answered: it was there.
+            if link.has_asked() && !self.has_spoken(to.ip(), &secured) {
+                self.links.spoken.borrow_mut().insert((to.ip(), secured.identity.clone()));
+            }
+            let failed = match opened {
+                Ok(socket) => return Ok(socket),
                 // One that had ended, or was about to, says nothing about the next one.
                 Err(NoStream::Leaving) if !fresh => {
                     fresh = true;
@@ -129,13 +131,16 @@ impl Proxy {
                 Err(NoStream::Failed(e)) => e,
             };
             // A member that nobody serves yet, as while it joins: it takes plain text from anybody anyway.
-            let nobody = failed.kind() == io::ErrorKind::ConnectionRefused && link.is_over();
-            let known = self.links.spoken.borrow().contains(&(to.ip(), secured.identity.clone()));
-            if nobody && secured.is_open && !known {
+            if link.is_refused() && secured.is_open && !self.has_spoken(to.ip(), &secured) {
                 return Socket::connect_over(&self.reactor, origin.socket(to.is_ipv4())?, to).await;
             }
             return Err(failed);
         }
+    }
+
+    /// Whether this member has answered over HBONE there.
+    fn has_spoken(&self, at: IpAddr, secured: &Secured) -> bool {
+        self.links.spoken.borrow().contains(&(at, secured.identity.clone()))
     }
 
     /// A connection to a member that has room for a stream, and whether it was there before.
