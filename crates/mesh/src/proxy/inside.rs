@@ -96,16 +96,16 @@ impl Visitor {
         member.map_or(Verdict::Refused, |member| member.connection(&self.peer(), self.to.port()))
     }
 
-    /// Ends when the policies do not let be any more what they have let.
+    /// Ends when the policies do not let be any more what they have let, from when this is polled first: they may have changed since they were asked.
     async fn revoked(&self, was: Verdict) {
         let _listed = Watched::new(&self.proxy);
-        let mut members = self.proxy.tables.borrow().members.clone();
+        let mut members = None;
         poll_fn(|_| {
             let current = self.proxy.tables.borrow().members.clone();
-            if Arc::ptr_eq(&members, &current) {
+            if members.as_ref().is_some_and(|members| Arc::ptr_eq(members, &current)) {
                 return Poll::Pending;
             }
-            members = current;
+            members = Some(current);
             match (was, self.verdict()) {
                 (_, Verdict::Allowed) | (Verdict::ByRequest, Verdict::ByRequest) => Poll::Pending,
                 _ => Poll::Ready(()),
@@ -176,7 +176,7 @@ impl Visitor {
             self.revoked(Verdict::Allowed).await;
             true
         };
-        if race(passing, revoked).await {
+        if race(revoked, passing).await {
             counted.is_torn();
             client.reset();
             server.reset();
@@ -205,7 +205,7 @@ impl Visitor {
                 }
             }
         };
-        race(reading, self.revoked(Verdict::ByRequest)).await;
+        race(self.revoked(Verdict::ByRequest), reading).await;
     }
 }
 
