@@ -328,11 +328,12 @@ impl Members {
     }
 
     /// Deletes the table that keeps connections, unless others of the same namespace need it: a pod that has come back before its last
-    /// connection had ended.
+    /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
         let mut others =
             self.captured.values().map(|captured| captured.kept).chain(self.leaving.values().copied());
-        let is_needed = others.any(|other| other.inode == kept.inode);
+        let is_needed = others.any(|other| other.inode == kept.inode)
+            || self.old.iter().any(|(_, inode)| *inode == kept.inode);
         for record in [Some(kept.record), kept.returning].into_iter().flatten() {
             let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
             if let Err(error) = done {
