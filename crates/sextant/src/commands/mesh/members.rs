@@ -161,7 +161,9 @@ impl Members {
         };
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
-            self.leave(&name)?;
+            // A member whose sandbox is not ready, or another, is still to be guarded.
+            let opens = !self.wanted.contains_key(&name);
+            self.leave(&name, opens)?;
         }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
@@ -301,12 +303,14 @@ impl Members {
         }
     }
 
-    /// New connections of a pod go their own way.
-    fn leave(&mut self, name: &Name) -> Result<()> {
+    /// New connections of a pod go their own way. One that was closed is open then, or when its last connection has ended.
+    fn leave(&mut self, name: &Name, opens: bool) -> Result<()> {
         let Some(captured) = self.captured.remove(name) else { return Ok(()) };
         let Captured { network, kept, capture, netns, is_closed, .. } = captured;
-        // Outside the mesh nobody stands before it.
-        if is_closed == Some(true)
+        // Outside the mesh nobody stands before it. What one before this has closed, and this has not looked at yet, is closed, too.
+        if opens
+            && is_closed != Some(false)
+            && self.certificates.is_some()
             && let Err(error) = capture::open(&netns, &self.names)
         {
             eprintln!("sextant mesh: warning: pod {name} stays closed to others: {error}");
@@ -347,7 +351,7 @@ impl Members {
         let names: Vec<Name> = self.captured.keys().cloned().collect();
         // Who serves pods may be the one that has ended: then there is no connection either.
         for name in names {
-            let _ended = self.leave(&name);
+            let _ended = self.leave(&name, true);
         }
         let _ended = self.serving.drain();
     }
