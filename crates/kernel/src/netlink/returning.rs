@@ -146,7 +146,8 @@ fn there_is_done(done: Result<()>) -> Result<()> {
 }
 
 fn absent_is_done(done: Result<()>) -> Result<()> {
-    let absent = [Errno::NOENT, Errno::SRCH, Errno::AFNOSUPPORT, Errno::NODEV];
+    // The last where the kernel was started without IPv6.
+    let absent = [Errno::NOENT, Errno::SRCH, Errno::AFNOSUPPORT, Errno::NODEV, Errno::OPNOTSUPP];
     match done {
         Err(error) if error.errno().is_some_and(|errno| absent.contains(&errno)) => Ok(()),
         done => done,
