@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use smi::contract::Name;
+use smi::model::Mode;
 
 pub use ask::edited;
 pub use inside::Inside;
@@ -331,6 +332,14 @@ impl Proxy {
                 tables.member_at(address).is_some_and(|member| &*member.identity == identity)
             };
             self.links.forget_spoken(is_member);
+            if self.certificates.borrow().is_some() {
+                // What was said in plain text before both were members is not said so any more. What goes to a pod's own application is.
+                let is_members = |network: Network, address: SocketAddr| {
+                    let member = tables.member_at(address.ip());
+                    network.0 < VISITS && member.is_some_and(|member| member.mode != Mode::Outside)
+                };
+                self.pool.forget_plain(is_members);
+            }
         }
     }
 

@@ -67,7 +67,12 @@ impl Pool {
 
     /// Closes those of a network.
     pub(super) fn forget(&self, network: Network) {
-        self.keep(|of, _| of != network);
+        self.keep(|(of, _), _| of != network);
+    }
+
+    /// Closes those that no other connection carries, of whose places this is true: what goes over them can be read by others.
+    pub(super) fn forget_plain(&self, is_theirs: impl Fn(Network, SocketAddr) -> bool) {
+        self.keep(|(network, address), idle| !idle.socket.splices() || !is_theirs(network, address));
     }
 
     /// Closes those of a network to one endpoint.
@@ -81,11 +86,11 @@ impl Pool {
         }
     }
 
-    fn keep(&self, keeps: impl Fn(Network, &Idle) -> bool) {
+    fn keep(&self, keeps: impl Fn(Place, &Idle) -> bool) {
         let mut count = 0;
-        self.idle.borrow_mut().retain(|_, networks| {
+        self.idle.borrow_mut().retain(|address, networks| {
             networks.retain(|network, list| {
-                list.retain(|idle| keeps(*network, idle));
+                list.retain(|idle| keeps((*network, *address), idle));
                 count += list.len();
                 !list.is_empty()
             });
@@ -181,6 +186,20 @@ mod tests {
         pool.begin(address(1));
         let _one = fill(&pool, &reactor, 1, 1);
         assert!(pool.take((HERE, address(1)), reactor.now()).is_some());
+    }
+
+    #[test]
+    fn what_others_can_read_is_closed_where_that_is_wanted() {
+        let (pool, reactor) = (Pool::new(8, 100, AGE), Reactor::new().unwrap());
+        (1..=2).for_each(|last| pool.begin(address(last)));
+        let mut theirs = fill_of(Network(7), &pool, &reactor, 1, 2);
+        theirs.extend(fill_of(Network(8), &pool, &reactor, 1, 1));
+        theirs.extend(fill_of(Network(7), &pool, &reactor, 2, 1));
+        pool.forget_plain(|network, at| (network, at) == (Network(7), address(1)));
+        assert_eq!(pool.len(), 2);
+        assert!(pool.take((Network(7), address(1)), reactor.now()).is_none());
+        assert!(pool.take((Network(8), address(1)), reactor.now()).is_some());
+        assert!(pool.take((Network(7), address(2)), reactor.now()).is_some());
     }
 
     #[test]
