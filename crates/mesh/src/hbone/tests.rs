@@ -196,3 +196,41 @@ fn a_stream_that_is_broken_off_is_so_at_the_other_end() {
         assert!(!link.is_over());
     });
 }
+
+#[test]
+fn streams_that_are_broken_off_before_they_are_taken_are_forgotten() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        drop(open(&link, 80).await.unwrap());
+        // More than there may be, were they there.
+        for _ in 0..3 * STREAMS {
+            // Asked for and broken off in one turn, so that one record says both.
+            let asked = inside.before(Some(inside.now()), link.open(to(80))).await;
+            assert!(asked.is_err());
+            inside.yield_now().await;
+        }
+        assert!(open(&link, 80).await.is_ok() && !link.is_over());
+    });
+}
+
+#[test]
+fn an_end_that_came_is_heard_though_the_connection_is_over() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    run(&reactor, async move {
+        let stream = open(&link, 80).await.unwrap();
+        stream.write(b"last").await.unwrap();
+        stream.finish();
+        stream.ended().await;
+        let ended = super::link::Ended::new(io::ErrorKind::ConnectionReset, "the peer has ended it");
+        link.inner.borrow_mut().end(ended);
+        let mut buffer = crate::reactor::Buffer::default();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);
+        assert_eq!(buffer.data(), b"last");
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 0);
+        // One that has not ended is broken off.
+        assert!(open(&link, 80).await.is_err());
+    });
+}

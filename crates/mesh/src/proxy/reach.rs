@@ -29,8 +29,8 @@ pub(super) fn is_denied(error: &io::Error) -> bool {
 }
 
 impl Proxy {
-    /// Connects from the clients' network in the time there is for it: over HBONE where a member answers. If something of our own has run out, connections that wait for a request make room, and it is
-    /// tried once more.
+    /// Connects from the clients' network in the time there is for it: over HBONE where a member answers. If something of our own has run out,
+    /// connections that wait for a request make room, and it is tried once more.
     ///
     /// # Errors
     /// The kernel's, or the time is over.
