@@ -161,14 +161,23 @@ impl Link {
         })
     }
 
-    /// Connects, over a socket of TCP that is not connected yet, and does all that there is to be done until it is over.
-    pub(crate) async fn reach(self: Rc<Self>, fd: OwnedFd, to: SocketAddr, patience: Duration) {
+    /// Connects, over a socket of TCP that is not connected yet, and does all that there is to be done until it is over. It may take `patience`
+    /// until there is a connection, and a peer that is silent is given up after `stall`.
+    pub(crate) async fn reach(
+        self: Rc<Self>,
+        fd: OwnedFd,
+        to: SocketAddr,
+        (patience, stall): (Duration, Duration),
+    ) {
         self.task.set(self.reactor.current());
         let limit = self.reactor.now() + patience;
         let connecting = Socket::connect_over(&self.reactor, fd, to);
         let connected = self.reactor.before(Some(limit), connecting).await;
         match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-            Ok(socket) if !self.is_over() => self.inner.borrow_mut().socket = Some(socket),
+            Ok(socket) if !self.is_over() => {
+                socket.set_patience(stall);
+                self.inner.borrow_mut().socket = Some(socket);
+            }
             Ok(_) => return,
             Err(e) => {
                 self.refused.set(e.kind() == io::ErrorKind::ConnectionRefused);
@@ -244,6 +253,13 @@ impl Link {
         }
         drop(inner);
         self.wake();
+    }
+
+    /// Nothing came in time of what was asked: it may lead to somebody who is not there any more, so others ask over another.
+    pub(crate) fn doubt(&self) {
+        if self.has_asked() && !self.is_over() {
+            self.retire();
+        }
     }
 
     /// Opens a stream to an address and port of the peer.

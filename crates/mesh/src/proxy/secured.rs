@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use smi::model::Mode;
 
@@ -96,7 +96,7 @@ impl Proxy {
         Ok(Way::Secured(Secured { held, identity: peer.identity.clone(), is_open }))
     }
 
-    /// A stream to a member.
+    /// A stream to a member, if there is one in time.
     ///
     /// # Errors
     /// There is no connection to it, or it lets this pod not connect there.
@@ -105,11 +105,15 @@ impl Proxy {
         origin: &dyn Origin,
         to: SocketAddr,
         secured: Secured,
+        limit: Instant,
     ) -> io::Result<Socket> {
         let mut fresh = false;
         loop {
             let (link, was_there) = self.link(origin, to, &secured, fresh)?;
-            let opened = link.open(to).await;
+            let Ok(opened) = self.reactor.before(Some(limit), link.open(to)).await else {
+                link.doubt();
+                return Err(io::ErrorKind::TimedOut.into());
+            };
             // Whatever it has answered: it was there.
             if link.has_asked() && !self.has_spoken(to.ip(), &secured) {
                 self.links.spoken.borrow_mut().insert((to.ip(), secured.identity.clone()));
@@ -166,10 +170,10 @@ impl Proxy {
             return Ok((link.clone(), true));
         }
         let at = SocketAddr::new(to.ip(), PORT);
-        let patience = self.settings.connect;
+        let (patience, stall) = (self.settings.connect, self.settings.stall);
         let link = Link::client(&self.reactor, &secured.held, (at, secured.identity.clone()), patience);
         let link = link.map_err(io::Error::other)?;
-        self.reactor.spawn(link.clone().reach(origin.socket(to.is_ipv4())?, at, patience));
+        self.reactor.spawn(link.clone().reach(origin.socket(to.is_ipv4())?, at, (patience, stall)));
         links.push(link.clone());
         self.count(|counts| counts.linked += 1);
         Ok((link, false))
