@@ -36,13 +36,16 @@ pub fn bind_ahead(socket: &impl AsFd) -> io::Result<()> {
 pub fn be_transparent(socket: &impl AsFd) -> io::Result<()> {
     // linux/in6.h
     const IPV6_TRANSPARENT: libc::c_int = 75;
-    let on: libc::c_int = 1;
     let domain = rustix::net::sockopt::socket_domain(socket)?;
-    let (level, name) = if domain == AddressFamily::INET6 {
-        (libc::IPPROTO_IPV6, IPV6_TRANSPARENT)
+    if domain == AddressFamily::INET6 {
+        turn_on(socket, libc::IPPROTO_IPV6, IPV6_TRANSPARENT)
     } else {
-        (libc::IPPROTO_IP, libc::IP_TRANSPARENT)
-    };
+        turn_on(socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT)
+    }
+}
+
+fn turn_on(socket: &impl AsFd, level: libc::c_int, name: libc::c_int) -> io::Result<()> {
+    let on: libc::c_int = 1;
     // SAFETY: the option's value is an int, which lives across the call, and its size is told.
     let done = unsafe {
         libc::setsockopt(
@@ -89,7 +92,8 @@ pub fn tcp_in(netns: impl AsFd, home: impl AsFd, ipv4: bool, mark: u32) -> Resul
     Ok(socket)
 }
 
-/// [`tcp_in`], from an address of somebody else, at a port that the kernel chooses.
+/// [`tcp_in`], from an address of somebody else, at a port that the kernel chooses when it is connected: one that goes to another address or port may
+/// have the same.
 ///
 /// # Errors
 /// As [`tcp_in`]; or no port of that address is left.
@@ -97,6 +101,8 @@ pub fn tcp_from(netns: impl AsFd, home: impl AsFd, from: IpAddr, mark: u32) -> R
     let say = || format!("a socket of TCP to {from}");
     let socket = tcp_in(netns, home, from.is_ipv4(), mark)?;
     be_transparent(&socket).act("let be bound", say)?;
+    // It is for IPv6, too. A port that is chosen here would be no other connection's of this address, whoever it goes to.
+    turn_on(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT).act("choose the port later of", say)?;
     rustix::net::bind(&socket, &SocketAddr::new(from, 0)).act("bind", say)?;
     Ok(socket)
 }
