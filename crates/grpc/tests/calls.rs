@@ -175,17 +175,15 @@ async fn a_server_has_bounds_of_its_own() {
     for count in [63, 100_000] {
         assert_eq!(echo(count).await.unwrap_err().code(), Code::ResourceExhausted, "{count}");
     }
-    // A third call waits until one of two has ended.
+    // A third call is not begun.
     let slow = |channel: Channel| {
         tokio::spawn(async move { channel.unary::<_, u32>("/test.Test/Sleep", &3_600_000_u32).await })
     };
-    let calls = [slow(channel.clone()), slow(channel.clone())];
+    let _calls = [slow(channel.clone()), slow(channel.clone())];
     served.running.reaches(2).await;
     let hasty = channel.with_deadline(Some(Duration::from_millis(50)));
     let error = hasty.unary::<_, String>("/test.Test/Echo", &String::new()).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded);
-    calls.iter().for_each(JoinHandle::abort);
-    assert_eq!(echo(1).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
