@@ -113,7 +113,12 @@ impl Members {
     /// Nobody serves pods any more.
     pub(super) async fn settle(&mut self) -> Result<bool> {
         self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains(name)));
-        if self.wanted.is_empty() && self.captured.is_empty() {
+        // Who is no member any more is let go whether or not the runtime is there.
+        let unwanted = self.captured.keys().filter(|name| !self.wanted.contains(*name));
+        for name in unwanted.cloned().collect::<Vec<Name>>() {
+            self.leave(&name)?;
+        }
+        if self.wanted.is_empty() {
             return Ok(true);
         }
         let there = match self.sandboxes.ready().await {
@@ -125,9 +130,7 @@ impl Members {
             }
         };
         self.troubles.remove(&None);
-        let gone = |(name, captured): &(&Name, &Captured)| {
-            !self.wanted.contains(*name) || there.get(*name) != Some(&captured.sandbox)
-        };
+        let gone = |(name, captured): &(&Name, &Captured)| there.get(*name) != Some(&captured.sandbox);
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             self.leave(&name)?;
