@@ -324,11 +324,12 @@ fn five_hundred_nodes() {
         }
     };
     let begun = Instant::now();
-    kept.keeper.want((0..500).map(way).collect());
+    // The first range is that of this machine's own pods.
+    kept.keeper.want((1..501).map(way).collect());
     kept.until("all are there", |told| told.there == 500 && told.missing.is_empty());
     println!("500 routes are there after {:?}", begun.elapsed());
     let begun = Instant::now();
-    kept.keeper.want((0..499).map(way).collect());
+    kept.keeper.want((1..500).map(way).collect());
     kept.until("one has gone", |told| told.there == 499);
     println!("one has gone after {:?}", begun.elapsed());
     assert_eq!(lan.routes(0).len(), 499);
