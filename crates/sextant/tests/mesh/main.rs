@@ -10,6 +10,7 @@ mod rig;
 mod runtime;
 mod situations;
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,17 @@ use testkit::whoami::{ask, connect, has_ended, serve};
 struct Pods {
     _far: Netns,
     pods: Vec<Netns>,
+    pins: RefCell<Vec<PathBuf>>,
+}
+
+impl Drop for Pods {
+    fn drop(&mut self) {
+        // The rig's folder goes after this.
+        for pin in self.pins.take() {
+            let done = kernel::namespace::unpin(&pin);
+            assert!(done.is_ok() || std::thread::panicking(), "{done:?}");
+        }
+    }
 }
 
 impl Pods {
@@ -50,7 +62,7 @@ impl Pods {
             pod
         });
         let pods = pods.collect();
-        Self { _far: far, pods }
+        Self { _far: far, pods, pins: RefCell::default() }
     }
 
     /// Pins a pod's namespace at a path of the rig, as a runtime does.
@@ -58,6 +70,7 @@ impl Pods {
         let path = rig.path(&format!("netns-{pod}"));
         let namespace = format!("/proc/self/fd/{}", self.pods[pod].as_fd().as_raw_fd());
         kernel::namespace::pin(Path::new(&namespace), &path).unwrap();
+        self.pins.borrow_mut().push(path.clone());
         path
     }
 
