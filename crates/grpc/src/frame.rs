@@ -5,7 +5,8 @@ use prost::Message;
 
 use crate::{Code, MAX_MESSAGE, Status};
 
-const HEADER: usize = 5;
+/// What comes before a message.
+pub(crate) const HEADER: usize = 5;
 
 /// The frame of a message.
 ///

@@ -12,7 +12,7 @@
 //! [`process`] has what every process that serves does besides: it says when it is up, rests, and is told to end. [`page`] is a text for
 //! who looks after it, over HTTP at an address that it is told.
 //!
-//! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it; a handler
+//! Invariants: a message is at most [`MAX_MESSAGE`] bytes, both ways, checked before memory is taken for it ([`Server::bounded`] has it be fewer); a handler
 //! whose caller went away or ran out of time is dropped at its next await.
 
 mod authority;

@@ -48,9 +48,8 @@ pub async fn told_to_end() {
 /// Gives back what the start and bursts of requests have left, memory and text that ran for them, once things are quiet, and
 /// every [`AGAIN`] as long as they are: little work has text come back, too, on kernels before 6.7 in pieces much larger than what runs.
 pub async fn rest() -> ! {
-    // Where that fails (an older kernel) more is held, and nothing else.
-    let _ = kernel::memory::map_single_pages();
     let mut is_full = true;
+    let mut has_rested = false;
     let mut since = Duration::ZERO;
     loop {
         let before = cpu_time();
@@ -61,7 +60,11 @@ pub async fn rest() -> ! {
         } else if is_full || since >= AGAIN {
             is_full = false;
             since = Duration::ZERO;
-            // Where that fails more is held, and nothing else.
+            // Where either fails (an older kernel) more is held, and nothing else. Not before: a start touches what it maps.
+            if !has_rested {
+                has_rested = true;
+                let _ = kernel::memory::map_single_pages();
+            }
             let _ = kernel::memory::give_back();
         }
     }

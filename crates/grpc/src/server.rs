@@ -18,8 +18,8 @@ use tokio::time::Instant;
 
 use crate::authority::AnyAuthority;
 use crate::body::{Body, End, response};
-use crate::frame::Received;
-use crate::{Code, Reply, Service, Status, timeout};
+use crate::frame::{HEADER, Received};
+use crate::{Code, MAX_MESSAGE, Reply, Service, Status, timeout};
 
 /// How many calls a connection may have at once: a kubelet has one connection, and a call for each probe.
 const CALLS: u32 = 4096;
@@ -27,10 +27,19 @@ const CALLS: u32 = 4096;
 const WINDOW: u32 = 1024 * 1024;
 
 /// Services, to be served together on one socket.
-#[derive(Default)]
 pub struct Server {
     services: Vec<Box<dyn Service>>,
     takes_any_authority: bool,
+    /// The longest request, in bytes.
+    longest: usize,
+    /// How many calls a connection may have at once.
+    calls: u32,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { services: Vec::new(), takes_any_authority: false, longest: MAX_MESSAGE, calls: CALLS }
+    }
 }
 
 impl Server {
@@ -52,6 +61,14 @@ impl Server {
     #[must_use]
     pub fn any_authority(mut self) -> Self {
         self.takes_any_authority = true;
+        self
+    }
+
+    /// Takes no request of more than `longest` bytes, and of one connection no more than `calls` at once: for peers whose requests are read
+    /// before it is known who they are.
+    #[must_use]
+    pub fn bounded(mut self, longest: usize, calls: u32) -> Self {
+        (self.longest, self.calls) = (longest.min(MAX_MESSAGE), calls);
         self
     }
 
@@ -132,7 +149,7 @@ impl Server {
         if head.headers.get("grpc-encoding").is_some_and(|encoding| encoding != "identity") {
             return Err(Status::new(Code::Unimplemented, "compressed messages are not understood here"));
         }
-        let message = receive(body).await?;
+        let message = receive(body, self.longest).await?;
         service.call(method, message).ok_or_else(unknown)?.await
     }
 }
@@ -143,14 +160,14 @@ async fn connection(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let ending = stopped.clone();
+    let (ending, calls) = (stopped.clone(), server.calls);
     let service = hyper::service::service_fn(move |request| {
         let (server, stopped) = (Arc::clone(&server), ending.clone());
         async move { Ok::<_, Infallible>(server.answer(request, stopped).await) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     // A client whose deadlines pass all at once resets as many calls; that is no attack.
-    builder.max_concurrent_streams(CALLS).max_pending_accept_reset_streams(CALLS as usize);
+    builder.max_concurrent_streams(calls).max_pending_accept_reset_streams(CALLS as usize);
     builder.initial_stream_window_size(WINDOW).initial_connection_window_size(WINDOW);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let is_stopping = tokio::select! {
@@ -186,13 +203,18 @@ fn late() -> Status {
     Status::new(Code::DeadlineExceeded, "the caller's time was over before the call was done")
 }
 
-/// The one message of a request.
-async fn receive(mut body: Incoming) -> Result<Bytes, Status> {
+/// The one message of a request, of so many bytes at most.
+async fn receive(mut body: Incoming, longest: usize) -> Result<Bytes, Status> {
     let broken = |e: hyper::Error| Status::new(Code::Cancelled, format!("the request broke off: {e}"));
     let mut received = Received::default();
-    let mut message = None;
+    let (mut message, mut length) = (None, 0_usize);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length = length.saturating_add(data.remaining());
+        if length > longest.saturating_add(HEADER) {
+            let text = format!("the request has more than {longest} bytes, which is the most here");
+            return Err(Status::new(Code::ResourceExhausted, text));
+        }
         received.push(data.chunk());
         while let Some(next) = received.take()? {
             if message.replace(next).is_some() {

@@ -93,13 +93,17 @@ struct Served {
 
 impl Served {
     fn new(grace: Duration) -> Self {
+        Self::by(Server::new(), grace)
+    }
+
+    fn by(server: Server, grace: Duration) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let test = Test::default();
         let running = test.0.clone();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move { drop(stopped.await) };
-        let server = tokio::spawn(Server::new().service(test).serve(listener, stopped, grace));
+        let server = tokio::spawn(server.service(test).serve(listener, stopped, grace));
         Self { directory, running, stop, server }
     }
 
@@ -159,6 +163,27 @@ async fn messages_are_bounded_both_ways() {
     assert_eq!(error.code(), Code::ResourceExhausted);
     let error = channel.unary::<_, String>("/test.Test/Echo", &(answer + "a")).await.unwrap_err();
     assert_eq!(error.code(), Code::ResourceExhausted);
+}
+
+#[tokio::test]
+async fn a_server_has_bounds_of_its_own() {
+    let served = Served::by(Server::new().bounded(64, 2), FOREVER);
+    let channel = served.channel().await;
+    // A string's tag and length take two bytes here.
+    let echo = async |count: usize| channel.unary::<_, String>("/test.Test/Echo", &"x".repeat(count)).await;
+    assert_eq!(echo(62).await.unwrap().len(), 62);
+    for count in [63, 100_000] {
+        assert_eq!(echo(count).await.unwrap_err().code(), Code::ResourceExhausted, "{count}");
+    }
+    // A third call is not begun.
+    let slow = |channel: Channel| {
+        tokio::spawn(async move { channel.unary::<_, u32>("/test.Test/Sleep", &3_600_000_u32).await })
+    };
+    let _calls = [slow(channel.clone()), slow(channel.clone())];
+    served.running.reaches(2).await;
+    let hasty = channel.with_deadline(Some(Duration::from_millis(50)));
+    let error = hasty.unary::<_, String>("/test.Test/Echo", &String::new()).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded);
 }
 
 #[tokio::test]

@@ -326,7 +326,12 @@ mod tests {
             socket.run(&batch)?;
             for (near, own) in [("192.0.2.2", "192.0.2.1"), ("2001:db8::2", "2001:db8::1")] {
                 assert_eq!(link_to(&mut socket, near.parse().unwrap())?, Some(link), "{near}");
-                assert_eq!(link_to(&mut socket, own.parse().unwrap())?, None, "{own}");
+                // The kernel has the route to one of IPv6 that says so made by a thread of its own.
+                let begun = Instant::now();
+                while let Some(link) = link_to(&mut socket, own.parse().unwrap())? {
+                    assert!(begun.elapsed() < Duration::from_secs(180), "{own} is on link {link}");
+                    std::thread::sleep(Duration::from_millis(10));
+                }
             }
             for address in far {
                 assert_eq!(link_to(&mut socket, address)?, None, "{address}: behind a router");

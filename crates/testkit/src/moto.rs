@@ -41,6 +41,8 @@ pub fn start(libraries: &Path, words: &Path) -> Result<(Program, SocketAddr)> {
     let port = address.port().to_string();
     python.args(["-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", &port]);
     python.env("PYTHONPATH", libraries).stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+    // A harness that is killed leaves nothing.
+    kernel::command::dies_with_thread(&mut python);
     let command = shown(&python);
     let failed = |source| Error::Start { command: command.clone(), source };
     let mut program = Program(python.spawn().map_err(failed)?);

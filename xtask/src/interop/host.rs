@@ -45,6 +45,7 @@ impl Host {
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
         unshare.arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        kernel::command::dies_with_thread(&mut unshare);
         let mut child = unshare.spawn().map_err(|e| format!("cannot run unshare: {e}"))?;
         let mut said = String::new();
         if let Some(out) = child.stdout.take() {

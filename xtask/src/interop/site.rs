@@ -144,6 +144,7 @@ impl Registry {
         std::fs::write(&config, text)?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        kernel::command::dies_with_thread(&mut command);
         let child = command.spawn().map_err(|e| format!("cannot run docker-registry: {e}"))?;
         let registry = Self { address, child };
         let end = Instant::now() + Duration::from_secs(20);

@@ -10,6 +10,8 @@ use smi::contract::specs::Transport;
 
 /// The label by which a slice names its Service.
 const OF_SERVICE: &str = "kubernetes.io/service-name";
+/// The annotation of a pod that its kubelet has made, for a static one.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 /// What stands for the address of a Service that has none on purpose.
 const HEADLESS: &str = "None";
 
@@ -65,11 +67,12 @@ pub(super) fn slice(object: &EndpointSlice) -> Option<Slice> {
     Some(Slice { service, ports: ports.collect(), endpoints: endpoints.collect() })
 }
 
-/// A pod; one that has ended is none.
+/// A pod; one that has ended is none. Neither is a static one: it has no service account, and that it is there, in whatever namespace and with
+/// whatever labels, is the word of a node alone, which would be whoever it likes by that.
 pub(super) fn pod(object: &v1::Pod) -> Option<Pod> {
     let (spec, status) = (object.spec.as_ref(), object.status.as_ref());
     let phase = status.and_then(|status| status.phase.as_deref());
-    if matches!(phase, Some("Succeeded" | "Failed")) {
+    if matches!(phase, Some("Succeeded" | "Failed")) || object.annotations().contains_key(MIRROR) {
         return None;
     }
     let addresses = status.and_then(|status| status.pod_ips.as_ref()).into_iter().flatten();

@@ -74,6 +74,18 @@ fn pods_that_have_ended_are_none() {
     assert_eq!(there.labels["a"], "b");
 }
 
+/// A kubelet may make such pods in every namespace, and no other.
+#[test]
+fn what_a_node_alone_says_is_there_is_nobody() {
+    let pod = |annotations: Value| {
+        objects::pod(&of(json!({"metadata": {"name": "etcd-node-1", "annotations": annotations,
+            "labels": {"mesh.sextant.dev/member": "true"}},
+            "spec": {"containers": [], "nodeName": "node-1"}})))
+    };
+    assert!(pod(json!({"kubernetes.io/config.mirror": "4f1e"})).is_none());
+    assert!(pod(json!({"kubernetes.io/config.hash": "4f1e"})).is_some());
+}
+
 #[test]
 fn objects_of_lists_are_of_their_kind() {
     // As it stands in a list: without kind and version.

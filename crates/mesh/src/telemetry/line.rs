@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::Reason;
 use crate::proxy::{Network, RuleId, Service};
 
-/// So many bytes of a path, or of the name of a host, are kept.
+/// So many bytes of a method, of a path, or of the name of a host, are kept.
 const LONGEST: usize = 1024;
 
 /// A request that has ended, or a connection that was passed on unread.
@@ -49,7 +49,7 @@ pub struct Line {
 pub struct Request {
     /// 1 or 2, of HTTP.
     pub version: u8,
-    /// The method.
+    /// The method; no more than 1 kB of it.
     pub method: String,
     /// The path as it came, without the query, which may hold what is nobody's business; no more than 1 kB of it.
     pub path: String,
@@ -60,7 +60,7 @@ pub struct Request {
 impl Request {
     pub(crate) fn new(version: u8, method: &str, target: &str, host: &str) -> Self {
         let path = target.split('?').next().unwrap_or_default();
-        Self { version, method: method.into(), path: cut(path).into(), host: cut(host).into() }
+        Self { version, method: cut(method).into(), path: cut(path).into(), host: cut(host).into() }
     }
 }
 
@@ -81,5 +81,6 @@ mod tests {
         let long = format!("/{}", "\u{e4}".repeat(LONGEST));
         assert_eq!(Request::new(2, "GET", &long, "").path.len(), LONGEST - 1);
         assert_eq!(Request::new(2, "GET", "", "").path, "");
+        assert_eq!(Request::new(1, &"M".repeat(60_000), "/", "").method.len(), LONGEST);
     }
 }

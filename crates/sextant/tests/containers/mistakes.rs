@@ -107,9 +107,10 @@ fn help(b: &Bench) {
     for name in names {
         let text = b.ok(&[name, "--help"]);
         assert!(text.contains(&format!("Usage: sextant {name}")), "{text}");
-        // Every option says what it does.
+        // Every option says what it does. "- " begins a value that one may have.
         let lines: Vec<&str> = text.lines().collect();
-        for pair in lines.windows(2).filter(|pair| pair[0].trim_start().starts_with('-')) {
+        let is_option = |line: &str| line.starts_with('-') && !line.starts_with("- ");
+        for pair in lines.windows(2).filter(|pair| is_option(pair[0].trim_start())) {
             let words = pair[0].trim_start().split("  ").filter(|w| !w.trim().is_empty()).count();
             assert!(words > 1 || !pair[1].trim().is_empty(), "{name}: {pair:?}");
         }

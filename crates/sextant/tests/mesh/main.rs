@@ -11,6 +11,7 @@ mod runtime;
 mod secured;
 mod situations;
 
+use std::cell::RefCell;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,17 @@ use testkit::whoami::{ask, connect, has_ended, serve};
 struct Pods {
     _far: Netns,
     pods: Vec<Netns>,
+    pins: RefCell<Vec<PathBuf>>,
+}
+
+impl Drop for Pods {
+    fn drop(&mut self) {
+        // The rig's folder goes after this.
+        for pin in self.pins.take() {
+            let done = kernel::namespace::unpin(&pin);
+            assert!(done.is_ok() || std::thread::panicking(), "{done:?}");
+        }
+    }
 }
 
 impl Pods {
@@ -51,7 +63,7 @@ impl Pods {
             pod
         });
         let pods = pods.collect();
-        Self { _far: far, pods }
+        Self { _far: far, pods, pins: RefCell::default() }
     }
 
     /// Pins a pod's namespace at a path of the rig, as a runtime does.
@@ -59,6 +71,7 @@ impl Pods {
         let path = rig.path(&format!("netns-{pod}"));
         let namespace = format!("/proc/self/fd/{}", self.pods[pod].as_fd().as_raw_fd());
         kernel::namespace::pin(Path::new(&namespace), &path).unwrap();
+        self.pins.borrow_mut().push(path.clone());
         path
     }
 

@@ -34,16 +34,17 @@ async fn served(rig: &Rig, runtime: &Runtime) -> Pods {
 
 /// Clients that ask the apex until they are told to stop, each over a connection of its own; one whose request fails panics.
 struct Clients {
-    answers: Arc<[AtomicUsize; 2]>,
+    /// Of each client, how often each version has answered.
+    answers: Arc<[[AtomicUsize; 2]; CLIENTS]>,
     is_over: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Clients {
     fn start(pods: &Pods) -> Self {
-        let answers: Arc<[AtomicUsize; 2]> = Arc::default();
+        let answers: Arc<[[AtomicUsize; 2]; CLIENTS]> = Arc::default();
         let is_over: Arc<AtomicBool> = Arc::default();
-        let one = || {
+        let one = |number: usize| {
             let (answers, is_over) = (answers.clone(), is_over.clone());
             std::thread::spawn(move || {
                 let mut stream = connect((WEB, 80));
@@ -53,18 +54,24 @@ impl Clients {
                         "v2" => 1,
                         other => panic!("{other} has answered"),
                     };
-                    answers[version].fetch_add(1, Ordering::Relaxed);
+                    answers[number][version].fetch_add(1, Ordering::Relaxed);
                 }
             })
         };
         // A thread has the network of who starts it.
-        let threads: Vec<_> = pods.pods[0].run(|| (0..CLIENTS).map(|_| one()).collect());
+        let threads: Vec<_> = pods.pods[0].run(|| (0..CLIENTS).map(&one).collect());
         Self { answers, is_over, threads }
+    }
+
+    /// How often each version has answered each client.
+    fn each(&self) -> Vec<[usize; 2]> {
+        let of = |its: &[AtomicUsize; 2]| its.each_ref().map(|count| count.load(Ordering::Relaxed));
+        self.answers.iter().map(of).collect()
     }
 
     /// How often each version has answered.
     fn answers(&self) -> [usize; 2] {
-        [0, 1].map(|version| self.answers[version].load(Ordering::Relaxed))
+        self.each().iter().fold([0, 0], |all, its| [all[0] + its[0], all[1] + its[1]])
     }
 
     /// Waits until both versions together have answered so often again; how often each has.
@@ -82,10 +89,23 @@ impl Clients {
         rig.until("the clients are answered", counted).await
     }
 
-    /// Waits until one version alone answers.
+    /// Waits until one version alone answers each of the clients: what one of them has asked before may be answered late, however much the
+    /// others are answered meanwhile.
     async fn until_only(&self, rig: &Rig, version: usize) {
         let began = Instant::now();
-        while self.count(rig, 10 * CLIENTS).await[1 - version] > 0 {
+        loop {
+            let before = self.each();
+            let answered = async |_: &Rig| {
+                assert!(self.threads.iter().all(|thread| !thread.is_finished()), "a request has failed");
+                let now = self.each();
+                let sum = |its: &[usize; 2]| its[0] + its[1];
+                let is_done = now.iter().zip(&before).all(|(now, before)| sum(now) >= sum(before) + 10);
+                is_done.then_some(now)
+            };
+            let now = rig.until("each client is answered", answered).await;
+            if now.iter().zip(&before).all(|(now, before)| now[1 - version] == before[1 - version]) {
+                return;
+            }
             assert!(began.elapsed() < PATIENCE, "the other version is asked yet");
         }
     }

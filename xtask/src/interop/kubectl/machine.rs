@@ -30,6 +30,7 @@ impl Machine {
             "-c",
             "ip link set lo up && ip route add default dev lo && exec sleep infinity",
         ]);
+        kernel::command::dies_with_thread(&mut unshare);
         let holder = unshare.stdin(Stdio::null()).spawn().map_err(|e| format!("cannot run unshare: {e}"))?;
         let machine = Self { dir, program: site.program().to_owned(), holder };
         let from = site.busybox()?;

@@ -45,7 +45,8 @@ pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>,
         times.tick().await;
         let Some(routes) = provider.routes() else {
             trouble.no_routes().await;
-            if std::mem::take(&mut had) {
+            // Each time: what was said a moment ago may not be known yet, and what could not be written is to be.
+            if had {
                 withdraw(&context).await;
             }
             continue;

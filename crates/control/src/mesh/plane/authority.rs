@@ -123,14 +123,15 @@ impl Roots {
         if self.old.as_ref().is_some_and(|(_, until)| now >= *until) {
             return Ok(Some(Self { old: None, ..self.clone() }));
         }
+        let signing = read(&self.signing.certificate)?;
         match &self.next {
-            Some((next, since)) if now >= since + TOLD => {
+            // Of one that has ended nobody has anything that is good, and nothing is signed meanwhile: there is no use in waiting.
+            Some((next, since)) if now >= since + TOLD || now >= signing.not_after => {
                 let old = (self.signing.certificate.clone(), now + LEAF + SKEW);
                 Ok(Some(Self { signing: next.clone(), next: None, old: Some(old) }))
             }
             Some(_) => Ok(None),
             None => {
-                let signing = read(&self.signing.certificate)?;
                 let half = signing.not_before + (signing.not_after - signing.not_before) / 2;
                 if now < half {
                     return Ok(None);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -28,6 +29,11 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const MOST: usize = 8192;
 /// Of these, from one address. A node has one, and a second one while it does not know yet that the first has ended.
 const OF_ONE: usize = 16;
+/// The longest request over them, in bytes: one has a token, an identity and a request for a certificate in it, and is read before it is known
+/// whose it is.
+const REQUEST: usize = 64 * 1024;
+/// Calls of one of them at a time: a node follows, and asks for one certificate after the other.
+const CALLS: u32 = 32;
 /// How long calls have to end.
 const GRACE: Duration = Duration::from_secs(1);
 /// After a certificate could not be made.
@@ -81,34 +87,40 @@ async fn show(shown: &Shown, mut authority: watch::Receiver<Option<Arc<Authority
     }
 }
 
-/// How many connections there are, by the address of the peer.
-#[derive(Debug, Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
+/// How many of something there are, by whose they are: of one [`OF_ONE`] at most, and [`MOST`] of all.
+#[derive(Debug)]
+pub(super) struct Places<K>(Mutex<HashMap<K, usize>>);
 
 /// One of them.
-struct Place {
-    places: Arc<Places>,
-    peer: IpAddr,
+pub(super) struct Place<K: Eq + Hash> {
+    places: Arc<Places<K>>,
+    of: K,
 }
 
-impl Places {
-    fn take(self: &Arc<Self>, peer: IpAddr) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= MOST || taken.get(&peer).copied().unwrap_or_default() >= OF_ONE {
-            return None;
-        }
-        *taken.entry(peer).or_default() += 1;
-        Some(Place { places: self.clone(), peer })
+impl<K> Default for Places<K> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
     }
 }
 
-impl Drop for Place {
+impl<K: Clone + Eq + Hash> Places<K> {
+    pub(super) fn take(self: &Arc<Self>, of: K) -> Option<Place<K>> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= MOST || taken.get(&of).copied().unwrap_or_default() >= OF_ONE {
+            return None;
+        }
+        *taken.entry(of.clone()).or_default() += 1;
+        Some(Place { places: self.clone(), of })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
         let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.peer) {
+        if let Some(count) = taken.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
-                taken.remove(&self.peer);
+                taken.remove(&self.of);
             }
         }
     }
@@ -132,7 +144,7 @@ pub(super) async fn tcp(service: Arc<Calls>, address: SocketAddr) -> Result<(), 
     eprintln!("sextant control: mesh: nodes call at https://{bound}");
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let authority = service.authority.clone();
-    let server = Arc::new(plugin::server(service));
+    let server = Arc::new(plugin::server(service).bounded(REQUEST, CALLS));
     tokio::select! {
         () = show(&shown, authority) => Ok(()),
         never = accept(listener, acceptor, server) => match never {},
@@ -157,7 +169,12 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, server: Arc<grpc::
     }
 }
 
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<grpc::Server>, place: Place) {
+async fn connection(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    server: Arc<grpc::Server>,
+    place: Place<IpAddr>,
+) {
     if meshwire::look_after(&stream).is_err() {
         return;
     }
@@ -175,7 +192,7 @@ mod tests {
     fn no_address_takes_all_places() {
         let places = Arc::new(Places::default());
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let mut taken: Vec<Place> = (0..OF_ONE).map(|_| places.take(one).unwrap()).collect();
+        let mut taken: Vec<Place<IpAddr>> = (0..OF_ONE).map(|_| places.take(one).unwrap()).collect();
         assert!(places.take(one).is_none());
         let kept = places.take(other).unwrap();
         taken.pop();

@@ -100,7 +100,8 @@ impl Plane {
 
     async fn listen(&self, address: &Address) -> Result<(), String> {
         let calls = |callers: Callers| {
-            Arc::new(Calls { hub: self.hub.clone(), authority: self.keeper.authority(), callers })
+            let (hub, authority) = (self.hub.clone(), self.keeper.authority());
+            Arc::new(Calls { hub, authority, callers, following: Arc::default() })
         };
         match address {
             Address::Unix(path) => listen::unix(calls(Callers::Root), Path::new(path)).await,

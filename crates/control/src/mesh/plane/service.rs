@@ -13,6 +13,7 @@ use super::authority::Authority;
 use super::callers::Callers;
 use super::hub::{Beginning, Hub};
 use super::keeper::now;
+use super::listen::Places;
 
 /// So many updates wait in a stream: what a node takes slowly waits with the others' changes.
 const AHEAD: usize = 4;
@@ -26,16 +27,28 @@ pub(super) struct Calls {
     pub(super) hub: Arc<Hub>,
     pub(super) authority: Kept,
     pub(super) callers: Callers,
+    /// Who follows over TCP: each is told everything first, which takes memory.
+    pub(super) following: Arc<Places<String>>,
 }
 
 impl MeshControl for Calls {
     async fn follow(&self, request: FollowRequest) -> Result<Messages<Update>, Status> {
         self.callers.admit(&request.node, &request.token).await?;
+        let place = match self.callers.is_remote() {
+            true => {
+                let full =
+                    || format!("node {} follows too often already: end what you need no more", request.node);
+                let place = self.following.take(request.node.clone());
+                Some(place.ok_or_else(|| Status::new(Code::ResourceExhausted, full()))?)
+            }
+            false => None,
+        };
         self.hub.known().await;
         let (sender, updates) = Messages::channel(AHEAD);
         let until = self.callers.is_remote().then(|| Instant::now() + SHOWN);
         let feeding = feed(self.hub.clone(), self.authority.clone(), request.node, sender.clone());
         tokio::spawn(async move {
+            let _place = place;
             let over = async {
                 match until {
                     Some(until) => sleep_until(until).await,

@@ -155,6 +155,10 @@ fn the_next_root_is_told_for_a_day_before_it_signs() {
     let signs = told.step(half + TOLD).unwrap().unwrap();
     assert_eq!(Some(&signs.signing), told.next.as_ref().map(|(pair, _)| pair));
     assert_eq!(signs.old.as_ref().map(|(old, _)| old), Some(&roots.signing.certificate));
+    // Nobody has to be told before that one signs which comes after one that has ended.
+    let late = roots.step(NOW + 366 * DAY).unwrap().unwrap();
+    let signs = late.step(NOW + 366 * DAY).unwrap().unwrap();
+    assert_eq!(Some(&signs.signing), late.next.as_ref().map(|(pair, _)| pair));
     // A root that has ended signs nothing: it would be trusted by nobody.
     let refused =
         Authority::of(&roots).unwrap().sign(WEB, &request(&p256(), &[]), NOW + 366 * DAY).unwrap_err();

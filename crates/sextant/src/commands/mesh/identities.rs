@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST: Duration = Duration::from_millis(200);
 /// The longest of these waits.
 const LONGEST: Duration = Duration::from_secs(60);
+/// One that ends so soon that this is later is not asked for at once again: its root ends, or a clock is wrong.
+const LEAST: Duration = Duration::from_secs(5);
 /// However far away the next thing to do is, clocks are looked at so often: they may have been set.
 const LOOK: Duration = Duration::from_secs(60);
 /// When the root that signs is another one, certificates of the one before are renewed within this time.
@@ -167,7 +169,7 @@ impl<K: Keep> Identities<K> {
                         eprintln!("sextant mesh: has a certificate for {identity}");
                     }
                     let half = not_after.duration_since(SystemTime::now()).unwrap_or_default() / 2;
-                    let due = SystemTime::now() + half.mul_f64(0.9 + 0.2 * chance());
+                    let due = SystemTime::now() + half.mul_f64(0.9 + 0.2 * chance()).max(LEAST);
                     *one = Held { due, root: Some(root), not_after, ..Held::new() };
                 }
                 Err(failure) => {

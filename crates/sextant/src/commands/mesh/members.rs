@@ -143,7 +143,12 @@ impl Members {
     /// Nobody serves pods any more.
     pub(super) async fn settle(&mut self) -> Result<bool> {
         self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains_key(name)));
-        if self.wanted.is_empty() && self.captured.is_empty() {
+        // Who is no member any more is let go whether or not the runtime is there.
+        let unwanted = self.captured.keys().filter(|name| !self.wanted.contains_key(*name));
+        for name in unwanted.cloned().collect::<Vec<Name>>() {
+            self.leave(&name, true)?;
+        }
+        if self.wanted.is_empty() {
             self.forget_old();
             return Ok(true);
         }
@@ -156,14 +161,11 @@ impl Members {
             }
         };
         self.troubles.remove(&None);
-        let gone = |(name, captured): &(&Name, &Captured)| {
-            !self.wanted.contains_key(*name) || there.get(*name) != Some(&captured.sandbox)
-        };
+        let gone = |(name, captured): &(&Name, &Captured)| there.get(*name) != Some(&captured.sandbox);
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             // A member whose sandbox is not ready, or another, is still to be guarded.
-            let opens = !self.wanted.contains_key(&name);
-            self.leave(&name, opens)?;
+            self.leave(&name, false)?;
         }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
