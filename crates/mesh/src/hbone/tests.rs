@@ -224,7 +224,7 @@ fn an_end_that_came_is_heard_though_the_connection_is_over() {
         stream.write(b"last").await.unwrap();
         stream.finish();
         stream.ended().await;
-        let ended = super::link::Ended::new(io::ErrorKind::ConnectionReset, "the peer has ended it");
+        let ended = link::Ended::new(io::ErrorKind::ConnectionReset, "the peer has ended it");
         link.inner.borrow_mut().end(ended);
         let mut buffer = crate::reactor::Buffer::default();
         assert_eq!(stream.read(&mut buffer).await.unwrap(), 4);

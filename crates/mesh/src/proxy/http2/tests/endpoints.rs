@@ -202,8 +202,11 @@ fn who_has_ended_is_not_asked() {
         // That is another connection.
         poll_fn(|_| test.session.backends[there.backend].as_mut().unwrap().reach()).await.unwrap();
         let backend = test.session.backends[there.backend].as_ref().unwrap();
-        let peer: SocketAddr =
-            rustix::net::getpeername(backend.socket().unwrap()).unwrap().unwrap().try_into().unwrap();
+        let peer: SocketAddr = rustix::net::getpeername(backend.socket().unwrap().descriptor().unwrap())
+            .unwrap()
+            .unwrap()
+            .try_into()
+            .unwrap();
         assert_eq!(peer, to);
     });
 }
