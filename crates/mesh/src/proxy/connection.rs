@@ -170,7 +170,9 @@ async fn connect(proxy: &Rc<Proxy>, aim: Aim, origin: &dyn Origin) -> Option<(Pi
 
 async fn unread(proxy: &Rc<Proxy>, client: Socket, server: Socket, passing: Box<Passing<'_>>) {
     proxy.count(|counts| counts.unread += 1);
-    if tunnel(&proxy.reactor, &client, &server, &proxy.pipes, passing.meters()).await.is_err() {
+    // What passes bytes on is not held by a connection that is read.
+    let passed = Box::pin(tunnel(&proxy.reactor, &client, &server, &proxy.pipes, passing.meters())).await;
+    if passed.is_err() {
         passing.is_torn();
         client.reset();
         server.reset();

@@ -41,7 +41,8 @@ impl Proxy {
             let connecting = async {
                 match self.way(origin, to)? {
                     Way::Plain => Socket::connect_over(&self.reactor, origin.socket(to.is_ipv4())?, to).await,
-                    Way::Secured(secured) => self.reach_secured(origin, to, secured, limit).await,
+                    // What a handshake takes is not held by connections without one.
+                    Way::Secured(secured) => Box::pin(self.reach_secured(origin, to, secured, limit)).await,
                 }
             };
             let connected = self.reactor.before(Some(limit), connecting).await;
