@@ -37,6 +37,9 @@ pub const RETURNING: Returning = Returning { mark: RETURN_MARK, table: RETURN_MA
 const PORT: u16 = 15001;
 /// Where plain text that comes to the pod is led.
 const PLAIN_PORT: u16 = 15006;
+/// Where HBONE that comes to the pod is led. Not [`hbone::PORT`] itself: what is led to where it goes anyhow is not marked as translated, and
+/// [`close`] lets in what is.
+const SECURED_PORT: u16 = 15007;
 /// So many connections may wait to be taken; the kernel has a bound of its own (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
@@ -116,7 +119,7 @@ impl Capture {
             let mut listeners = Listeners::default();
             if let Some(node) = inbound {
                 let mut open = |any: IpAddr| -> Result<(u16, u16)> {
-                    let (plain, secured) = (listen_at(any, PLAIN_PORT)?, listen_at(any, hbone::PORT)?);
+                    let (plain, secured) = (listen_at(any, PLAIN_PORT)?, listen_at(any, SECURED_PORT)?);
                     listeners.plain.push(plain.1);
                     listeners.secured.push(secured.1);
                     Ok((plain.0, secured.0))
