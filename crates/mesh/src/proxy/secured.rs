@@ -36,10 +36,13 @@ pub(super) struct Secured {
 #[error("there is no certificate, or none that has not expired, for this pod's identity {0}")]
 pub(super) struct NoCertificate(Arc<str>);
 
+/// Connections of each pod to each peer.
+type Peers = HashMap<(Network, IpAddr), Vec<Rc<Link>>>;
+
 /// Connections of HBONE that the pods of this node have made.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    list: RefCell<HashMap<(Network, IpAddr), Vec<Rc<Link>>>>,
+    list: RefCell<Peers>,
     /// Who has answered over HBONE, where: it is not asked in plain text any more.
     spoken: RefCell<HashSet<(IpAddr, Arc<str>)>>,
 }

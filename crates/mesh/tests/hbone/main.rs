@@ -259,7 +259,7 @@ fn certificates_change_and_no_request_is_lost() {
     next.prove(&site.certificates[0], &[&identity("client")]);
     next.prove(&site.certificates[1], &[&identity("web")]);
     for certificates in &site.certificates {
-        certificates.set_roots(&[next.root.clone()]).unwrap();
+        certificates.set_roots(std::slice::from_ref(&next.root)).unwrap();
     }
     assert_eq!(asked(&site.client, at(WEB, WEB_PORT)).who, "web");
     assert_eq!(ask(&mut open).who, "web");

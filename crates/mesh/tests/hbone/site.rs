@@ -71,7 +71,7 @@ impl Site {
         let authority = Authority::new("root");
         let certificates = std::array::from_fn(|_| {
             let certificates = Certificates::new("cluster.local");
-            certificates.set_roots(&[authority.root.clone()]).unwrap();
+            certificates.set_roots(std::slice::from_ref(&authority.root)).unwrap();
             certificates
         });
         let nodes = std::array::from_fn(|number: usize| {

@@ -64,7 +64,7 @@ fn round(runtime: &tokio::runtime::Runtime, place: &Place, meter: &Meter) -> Res
     std::thread::sleep(SETTLE);
     let (before, began) = (machine.cpu()?, Instant::now());
     std::thread::sleep(IDLE);
-    let cpu = (machine.cpu()? - before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
+    let cpu = machine.cpu()?.saturating_sub(before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
     let idle = Idle { memory: machine.memory()?, full, cpu };
     let ready = machine.ready;
     machine.down()?;
