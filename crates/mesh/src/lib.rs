@@ -13,6 +13,9 @@
 #[cfg(test)]
 extern crate self as mesh;
 
+#[cfg(test)]
+#[path = "../tests/hbone/authority.rs"]
+mod authority;
 pub mod balance;
 pub mod capture;
 pub mod h2;

@@ -6,12 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::authority::{Authority, identity};
 use crate::identity::{Certificates, Identity};
 use crate::reactor::{Reactor, Socket};
-
-#[path = "../../tests/hbone/authority.rs"]
-mod authority;
-use authority::{Authority, identity};
 
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -23,7 +20,7 @@ fn to(port: u16) -> SocketAddr {
 fn certificates() -> Arc<Certificates> {
     let authority = Authority::new("root");
     let certificates = Certificates::new("cluster.local");
-    certificates.set_roots(&[authority.root.clone()]).unwrap();
+    certificates.set_roots(std::slice::from_ref(&authority.root)).unwrap();
     authority.prove(&certificates, &[&identity("web"), &identity("client"), &identity("other")]);
     certificates
 }

@@ -3,11 +3,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use rustls::Error;
 
 use super::*;
+use crate::authority::{Authority, Issued, Quirk, identity, tomorrow};
 use crate::tls::Tls;
-
-#[path = "../../tests/hbone/authority.rs"]
-mod authority;
-use authority::{Authority, Issued, Quirk, identity, tomorrow};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
@@ -175,7 +172,7 @@ fn a_certificate_that_proves_nothing_here_is_refused_by_either_side() {
     let with = |web: &Issued, client: &Issued| {
         let bad = certificates(&authority);
         for (of, issued) in [("web", web), ("client", client)] {
-            bad.set_unseen(&identity(of), &[issued.certificate.clone()], &issued.key);
+            bad.set_unseen(&identity(of), std::slice::from_ref(&issued.certificate), &issued.key);
         }
         bad
     };
