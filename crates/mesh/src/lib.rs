@@ -12,10 +12,10 @@
 // Tests of the crate have helpers that those beside it use, too.
 #[cfg(test)]
 extern crate self as mesh;
-
 #[cfg(test)]
 #[path = "../tests/hbone/authority.rs"]
 mod authority;
+
 pub mod balance;
 pub mod capture;
 pub mod h2;

@@ -175,19 +175,6 @@ impl<'a> Machine<'a> {
         Ok(held as f64 * 1024.0 / 1e6)
     }
 
-    /// The time that all programs have run.
-    pub(super) fn cpu(&self) -> Result<Duration> {
-        let of = |pid: u32| -> Result<u64> {
-            // Nanoseconds on a processor, of all threads.
-            let threads = std::fs::read_dir(format!("/proc/{pid}/task"))?.flatten();
-            let ran = |task: std::fs::DirEntry| -> Option<u64> {
-                std::fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
-            };
-            Ok(threads.filter_map(ran).sum())
-        };
-        Ok(Duration::from_nanos(self.pids()?.into_iter().map(of).sum::<Result<u64>>()?))
-    }
-
     pub(super) fn down(mut self) -> Result<()> {
         self.is_down = true;
         self.command(&["down"]).map(drop)

@@ -62,9 +62,10 @@ fn round(runtime: &tokio::runtime::Runtime, place: &Place, meter: &Meter) -> Res
     let full = machine.memory()?;
     runtime.block_on(machine.delete_pods())?;
     std::thread::sleep(SETTLE);
-    let (before, began) = (machine.cpu()?, Instant::now());
+    // No command runs in between: it would be counted. Threads that end are.
+    let (before, began) = (meter.cpu()?, Instant::now());
     std::thread::sleep(IDLE);
-    let cpu = machine.cpu()?.saturating_sub(before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
+    let cpu = (meter.cpu()? - before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
     let idle = Idle { memory: machine.memory()?, full, cpu };
     let ready = machine.ready;
     machine.down()?;
