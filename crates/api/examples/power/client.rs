@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
+    connector: tokio_rustls::TlsConnector,
     address: SocketAddr,
 }
 
@@ -34,19 +35,19 @@ impl Client {
     pub(crate) async fn connect(instance: &Instance) -> Result<Client> {
         let tls = kubeconfig::tls(instance.kubeconfig())?;
         let address = *instance.addresses().first().ok_or("it does not listen")?;
-        let stream = tokio::net::TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
-        let stream = connector.connect(ServerName::from(address.ip()), stream).await?;
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        Ok(Client { sender, address })
+        let sender = open(&connector, address).await?;
+        Ok(Client { sender, connector, address })
     }
 
     async fn start(&mut self, method: Method, path: &str, media: &str, body: Bytes) -> Result<Incoming> {
         let uri = format!("https://{}{path}", self.address);
         let request = Request::builder().method(method.clone()).uri(uri).header("content-type", media);
-        self.sender.ready().await?;
+        // Where the guest got no processor for a while the server takes a connection for dead. Nothing was asked on it yet.
+        if self.sender.ready().await.is_err() {
+            self.sender = open(&self.connector, self.address).await?;
+            self.sender.ready().await?;
+        }
         let response = self.sender.send_request(request.body(Full::new(body))?).await?;
         let code = response.status();
         if code.is_success() {
@@ -81,6 +82,18 @@ impl Client {
         let body = self.start(Method::GET, path, "application/json", Bytes::new()).await?;
         Ok(Events { body, read: Vec::new() })
     }
+}
+
+async fn open(
+    connector: &tokio_rustls::TlsConnector,
+    address: SocketAddr,
+) -> Result<SendRequest<Full<Bytes>>> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let stream = connector.connect(ServerName::from(address.ip()), stream).await?;
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
 }
 
 /// What a watcher is told.

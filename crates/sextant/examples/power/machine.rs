@@ -42,7 +42,7 @@ impl Machine {
 
     /// Brings everything up.
     pub(crate) async fn up(&self) -> Result<Client> {
-        self.sextant(&["up", "-d", "--node-name", "here"])?;
+        self.sextant(&["up", "-d", "--node-name", "here", "--eviction-hard", "memory.available<1Mi"])?;
         let kubeconfig = Kubeconfig::read_from(self.folder.join("kubeconfig"))?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Client::try_from(config)?)

@@ -1,6 +1,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use ::agent::Threshold;
 use clap::Args;
 
 /// `sextant up`
@@ -49,6 +50,10 @@ pub(crate) struct UpArgs {
     /// have the node's own address
     #[arg(long, value_name = "FILE")]
     pub(crate) cloud_config: Option<PathBuf>,
+    /// With less of the machine left, pods go and none begin, as `sextant agent --eviction-hard` has it [default: memory.available<100Mi and
+    /// 5 % of each disk and of its inodes, or 2 Gi of a large disk]
+    #[arg(long, value_name = "SIGNAL<AMOUNT,...", value_delimiter = ',')]
+    pub(crate) eviction_hard: Option<Vec<Threshold>>,
     /// Leave a program out, as somebody else's does its work; give it more than once for more
     #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
     pub(crate) without: Vec<String>,

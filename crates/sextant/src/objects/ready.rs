@@ -62,9 +62,11 @@ pub(crate) fn wait(
                 Ready => break,
                 Failed(why) => return Err(Failure::new(format!("{name} has failed: {why}"))),
                 Waits(why) if Instant::now() > until => {
+                    let held = pods(server, &object).iter().find_map(held_up).map(|of| format!("; {of}"));
                     return Err(Failure::new(format!(
-                        "{name} is not ready after {} s: {why}",
-                        patience.as_secs()
+                        "{name} is not ready after {} s: {why}{}",
+                        patience.as_secs(),
+                        held.unwrap_or_default()
                     )));
                 }
                 Waits(_) => std::thread::sleep(Duration::from_millis(50)),
@@ -73,6 +75,36 @@ pub(crate) fn wait(
         }
     }
     Ok(())
+}
+
+/// The pods that an object selects; none where nobody can say.
+fn pods(server: &Server, object: &Value) -> Vec<Value> {
+    let Some(labels) = object.pointer("/spec/selector/matchLabels").and_then(Value::as_object) else {
+        return Vec::new();
+    };
+    // Neither labels nor namespaces have characters that a path has to encode, but for the stroke of a label's prefix.
+    let labels = labels.iter().map(|(key, value)| format!("{key}%3D{}", value.as_str().unwrap_or_default()));
+    let selector = labels.collect::<Vec<_>>().join("%2C").replace('/', "%2F");
+    let namespace = text(object, "/metadata/namespace");
+    let found = server.get(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"));
+    found.ok().and_then(|mut list| list["items"].as_array_mut().map(std::mem::take)).unwrap_or_default()
+}
+
+/// What keeps a pod from being ready, in the words of who looks after it.
+fn held_up(pod: &Value) -> Option<String> {
+    let name = text(pod, "/metadata/name");
+    let unplaced = condition(pod, "PodScheduled").filter(|one| text(one, "/status") == "False");
+    let waiting = || {
+        let lists = ["initContainerStatuses", "containerStatuses"].into_iter();
+        let mut all = lists.filter_map(|list| pod["status"][list].as_array()).flatten();
+        all.find_map(|one| Some(text(one, "/state/waiting/message")).filter(|message| !message.is_empty()))
+    };
+    let why = match unplaced {
+        Some(one) => text(one, "/message"),
+        None if text(pod, "/status/phase") == "Failed" => text(pod, "/status/message"),
+        None => waiting()?,
+    };
+    Some(format!("pod {name}: {why}"))
 }
 
 /// Its controller has not looked at it since it was changed.
@@ -199,6 +231,17 @@ mod tests {
         assert_eq!(at(status(2, 2, 2)), Ready);
         let late = json!({"observedGeneration": 2, "conditions": [{"type": "Progressing", "reason": "ProgressDeadlineExceeded"}]});
         assert!(matches!(at(late), Failed(_)));
+    }
+
+    #[test]
+    fn what_holds_a_pod_up_is_told() {
+        let pod = |status: Value| held_up(&json!({"metadata": {"name": "a"}, "status": status}));
+        let unplaced = json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]});
+        assert_eq!(pod(unplaced).unwrap(), "pod a: no node");
+        let waiting = json!({"phase": "Pending", "containerStatuses": [{"state": {"running": {}}}, {"state": {"waiting": {"message": "no image"}}}]});
+        assert_eq!(pod(waiting).unwrap(), "pod a: no image");
+        assert_eq!(pod(json!({"phase": "Failed", "message": "evicted"})).unwrap(), "pod a: evicted");
+        assert_eq!(pod(json!({"phase": "Running", "containerStatuses": [{"state": {"running": {}}}]})), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use testkit::Random;
 use tokio::task::LocalSet;
 
 use super::whole::{IMAGE, client, left, make_image};
-use super::{Machine, PATIENCE, PROGRAMS, kill};
+use super::{Machine, PATIENCE, PROGRAMS, ROOM, kill};
 
 fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -114,7 +114,8 @@ async fn kill_all(machine: &Machine, victims: &BTreeSet<&str>) {
 async fn again(machine: &Machine) {
     let begun = Instant::now();
     loop {
-        let up = machine.ask(&["up", "-d", "--listen", &machine.listen, "--node-name", "here"]);
+        let up =
+            machine.ask(&[&["up", "-d", "--listen", &machine.listen, "--node-name", "here"], ROOM].concat());
         if up.status.success() {
             return;
         }

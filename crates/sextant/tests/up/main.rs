@@ -31,6 +31,8 @@ use serde_json::Value;
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
 const PATIENCE: Duration = Duration::from_secs(90);
+/// However full this machine's disk is, pods are to begin.
+const ROOM: &[&str] = &["--eviction-hard", "memory.available<1Mi"];
 /// What `sextant up` starts.
 const PROGRAMS: [&str; 5] = ["agent", "control", "services", "api", "node"];
 
@@ -107,7 +109,7 @@ impl Machine {
 
     /// `sextant up -d`, which has to succeed; what it said.
     fn up(&self, more: &[&str]) -> String {
-        let up = self.ask(&[&["up", "-d", "--listen", &self.listen], more].concat());
+        let up = self.ask(&[&["up", "-d", "--listen", &self.listen], ROOM, more].concat());
         let words = String::from_utf8(up.stderr).unwrap();
         assert!(up.status.success(), "{words}");
         words

@@ -45,7 +45,15 @@ impl Machine {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let mut up = machine.within(&machine.program);
-        up.args(machine.places()).args(["up", "-d", "--node-name", "here"]);
+        // Whatever else is on this machine's disk.
+        up.args(machine.places()).args([
+            "up",
+            "-d",
+            "--node-name",
+            "here",
+            "--eviction-hard",
+            "memory.available<1Mi",
+        ]);
         quiet(&mut up)?;
         Ok(machine)
     }

@@ -85,7 +85,9 @@ fn start(place: &Place) -> Result<Server> {
         ("--cloud-config", place.cloud_config()?),
     ];
     let files = files.into_iter().flat_map(|(option, file)| [option.into(), OsString::from(file)]);
-    let words: Vec<OsString> = ["--node-name".into(), "demo".into()].into_iter().chain(files).collect();
+    // It is gone in a minute, and says so where there is no room: however full the disk is, it is shown.
+    let fixed = ["--node-name", "demo", "--eviction-hard", "memory.available<100Mi"].map(OsString::from);
+    let words: Vec<OsString> = fixed.into_iter().chain(files).collect();
     let told = up::beside(&place.data, &place.run, &words).context(|| "start this program".into())?;
     if !told.status.success() {
         return Err(Failure::new(format!("cannot start: {}", String::from_utf8_lossy(&told.stderr).trim())));

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ::agent::Threshold;
+
 use crate::cli::UpArgs;
 
 /// Where the files of what `sextant up` started are.
@@ -153,10 +155,7 @@ fn agent(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
     words.push(places.data.join("log/pods").into());
     let (its, listen) = super::node::agent_args(args, gateway);
     words.extend(its);
-    // A kubelet's marks are for machines that do nothing else: on others a disk is often fuller than 85 %, and pods are to run there.
-    let left = "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
-    words.extend(["--eviction-hard", left].map(OsString::from));
-    words.extend(["--image-gc-high-threshold", "95", "--image-gc-low-threshold", "90"].map(OsString::from));
+    words.extend(marks(&places.data, args.eviction_hard.as_deref()).map(OsString::from));
     let mut needs: &[&str] = &["node", "api"];
     if !args.without.iter().any(|name| name == "services") {
         words.extend(["--cluster-dns".into(), args.dns_address.to_string().into()]);
@@ -170,6 +169,31 @@ fn agent(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
         args: words,
         serves: format!("https://{listen}"),
     }
+}
+
+/// What the machine has to have left, of its disk what `data` is on. A kubelet's marks are for machines that do nothing else: on others a
+/// disk is often fuller than 85 %, and pods are to run there. A part of a large disk is much, too.
+fn marks(data: &Path, asked: Option<&[Threshold]>) -> [String; 6] {
+    // Where it cannot be asked the part alone counts.
+    let size = rustix::fs::statvfs(data).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    let (left, taken) = of_disk(size);
+    let left = match asked {
+        Some(asked) => asked.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        None => format!(
+            "memory.available<100Mi,nodefs.available<{left},nodefs.inodesFree<5%,imagefs.available<{left},imagefs.inodesFree<5%"
+        ),
+    };
+    let [high, low] = ["--image-gc-high-threshold", "--image-gc-low-threshold"].map(str::to_owned);
+    ["--eviction-hard".to_owned(), left, high, taken.to_string(), low, (taken - 5).to_string()]
+}
+
+/// What has to be left of a disk of so many bytes, and how many percent of it may be taken before images that nobody uses go.
+fn of_disk(size: u64) -> (&'static str, u64) {
+    const LEAST: u64 = 2 << 30;
+    if size / 20 <= LEAST {
+        return ("5%", 95);
+    }
+    ("2Gi", 100 - (LEAST * 100).div_ceil(size))
 }
 
 fn words(words: &[&str]) -> Vec<OsString> {
@@ -202,4 +226,26 @@ pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> Comm
     // Its server is that of this instance, whatever the shell has.
     command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_large_disk_is_much() {
+        for (gigabytes, left, taken) in
+            [(0, "5%", 95), (8, "5%", 95), (40, "5%", 95), (41, "2Gi", 95), (252, "2Gi", 99)]
+        {
+            assert_eq!(of_disk(gigabytes << 30), (left, taken), "{gigabytes}");
+        }
+        assert_eq!(of_disk(u64::MAX).1, 99);
+    }
+
+    #[test]
+    fn marks_are_those_that_were_asked_for() {
+        let asked = ["memory.available<1Mi", "pid.available<5%"].map(|text| text.parse().unwrap());
+        let marks = marks(Path::new("/"), Some(&asked));
+        assert_eq!(marks[..2], ["--eviction-hard", "memory.available<1Mi,pid.available<5%"]);
+    }
 }

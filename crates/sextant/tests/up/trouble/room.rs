@@ -69,7 +69,7 @@ fn a_disk_without_room_is_told_and_explained() {
     let name = format!("{}/big:1", server.addr());
     big(&machine, &name);
     machine.says(&["demo", "--image"]);
-    machine.up(&["--node-name", "here"]);
+    machine.up(&["--node-name", "here", "--eviction-hard", "nodefs.available<5%,imagefs.available<5%"]);
 
     let mut fills = of(app(json!({"args": ["serve"], "volumeMounts": [{"name": "v", "mountPath": "/v"}]})));
     fills["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}]);
