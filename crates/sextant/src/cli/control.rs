@@ -71,6 +71,9 @@ pub(crate) struct MeshPlaneArgs {
     /// TLS; give it more than once for more
     #[arg(long = "mesh", value_name = "ADDRESS|unix:PATH", value_parser = mesh, conflicts_with = "node")]
     pub(crate) addresses: Vec<Address>,
+    /// Make the definitions of SMI's kinds where the server has none, and renew those that an older version of this has made; others' stay
+    #[arg(long = "mesh-definitions", requires = "addresses")]
+    pub(crate) definitions: bool,
     /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more
     #[arg(long = "mesh-account", value_name = "NAMESPACE/NAME", default_value = "kube-system/sextant-mesh", value_parser = account)]
     pub(crate) accounts: Vec<Name>,
