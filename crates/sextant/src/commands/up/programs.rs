@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use crate::cli::UpArgs;
 
@@ -41,6 +42,11 @@ impl Places {
         self.run.join("up").join("without")
     }
 
+    /// There if the machine has a mesh.
+    pub(super) fn meshed(&self) -> PathBuf {
+        self.run.join("up").join("mesh.wanted")
+    }
+
     /// What storage claims get.
     pub(super) fn storage(&self) -> PathBuf {
         self.run.join("up").join("storage")
@@ -53,7 +59,15 @@ impl Places {
 }
 
 /// What the programs are called, in the order in which they are started.
-pub(super) const NAMES: &[&str] = &["node", "api", "services", "control", "agent"];
+pub(super) const NAMES: &[&str] = &["node", "api", "services", "control", MESH, "agent"];
+
+/// The one that is there only where it is asked for.
+pub(super) const MESH: &str = "mesh";
+
+/// How long a program has to end when it is told to: that of the mesh waits up to 20 s for connections that are open.
+pub(super) fn patience(name: &str) -> Duration {
+    Duration::from_secs(if name == MESH { 30 } else { 15 })
+}
 
 /// One program.
 #[derive(Clone, Debug)]
@@ -74,10 +88,15 @@ pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Progra
         node(places, args),
         api(places, args, gateway),
         services(args, gateway),
-        control(args),
+        control(places, args),
+        mesh(places, args),
         agent(places, args, gateway),
     ];
-    all.into_iter().filter(|program| !args.without.iter().any(|name| name == program.name)).collect()
+    let is_wanted = |name: &str| match name {
+        MESH => args.mesh,
+        name => args.without.iter().all(|left_out| left_out != name),
+    };
+    all.into_iter().filter(|program| is_wanted(program.name)).collect()
 }
 
 fn node(places: &Places, args: &UpArgs) -> Program {
@@ -134,8 +153,11 @@ fn services(args: &UpArgs, gateway: IpAddr) -> Program {
     }
 }
 
-fn control(args: &UpArgs) -> Program {
+fn control(places: &Places, args: &UpArgs) -> Program {
     let mut words = words(&["control", "--bind", "--workloads", "--cloud-provider", metal::NAME]);
+    if args.mesh {
+        words.extend(["--mesh".into(), plane(places), "--mesh-definitions".into()]);
+    }
     if let Some(file) = &args.cloud_config {
         words.extend(["--cloud-config".into(), file.clone().into()]);
     }
@@ -146,6 +168,25 @@ fn control(args: &UpArgs) -> Program {
         args: words,
         serves: String::new(),
     }
+}
+
+fn mesh(places: &Places, args: &UpArgs) -> Program {
+    let mut words = words(&["mesh", "--node", &args.node_name(), "--control"]);
+    words.extend([plane(places), "--cri".into(), places.run.join("cri.sock").into()]);
+    Program {
+        name: MESH,
+        what: "the mesh of those pods that are members",
+        needs: &["node", "api", "control"],
+        args: words,
+        serves: "pods, and those of namespaces, with the label mesh.sextant.dev/member=true".into(),
+    }
+}
+
+/// Where the mesh's control plane is called.
+fn plane(places: &Places) -> OsString {
+    let mut at = OsString::from("unix:");
+    at.push(places.run.join("mesh.sock"));
+    at
 }
 
 fn agent(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
