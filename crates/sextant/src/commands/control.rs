@@ -73,9 +73,9 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     eprintln!("sextant control: works for {server}");
     let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;
-    let meant = &args.mesh;
-    let plane = (!meant.addresses.is_empty())
-        .then(|| Plane::start(&client, smi::compile::Settings::default(), meant.accounts.clone()));
+    let addresses = &args.mesh.addresses;
+    let plane = (!addresses.is_empty())
+        .then(|| Plane::start(&client, smi::compile::Settings::default(), args.mesh.accounts.clone()));
     process::tell_ready("control");
     let works = work(client, setup, args, found, metrics.clone(), plane.as_deref());
     let worked = async {
@@ -92,7 +92,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let done = tokio::select! {
         done = worked => done,
         // Nodes are answered by all, and not by the one alone that works.
-        failed = answer(plane.as_deref(), meant) => failed,
+        failed = answer(plane.as_deref(), &args.mesh) => failed,
         never = health.serve(|| asked(&places, &args.csi_socket)) => never,
         never = page.serve(|| std::future::ready(Ok(metrics.render()))) => never,
     };
