@@ -97,7 +97,18 @@ fn account(text: &str) -> Result<Name, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn definitions_are_those_of_a_mesh() {
+        let is_read =
+            |more: &[&str]| Cli::try_parse_from([&["sextant", "control"][..], more].concat()).is_ok();
+        assert!(!is_read(&["--mesh-definitions"]));
+        assert!(is_read(&["--mesh", "unix:/run/mesh.sock", "--mesh-definitions"]));
+    }
 
     #[test]
     fn nodes_call_at_a_socket_or_an_address() {

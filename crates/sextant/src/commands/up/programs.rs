@@ -244,3 +244,42 @@ pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> Comm
     command.env_remove("KUBECONFIG").env_remove("KUBERNETES_SERVICE_HOST");
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command as Asked};
+
+    fn programs(more: &[&str]) -> Vec<Program> {
+        let cli =
+            Cli::try_parse_from([&["sextant", "up", "--node-name", "here"][..], more].concat()).unwrap();
+        let Asked::Up(args) = cli.command else { panic!("{more:?} is no `sextant up`") };
+        let places = Places { data: "/data".into(), run: "/run/a".into() };
+        all(&places, &args, "10.64.0.1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_mesh_is_there_only_where_it_is_asked_for() {
+        let (without, with) = (programs(&[]), programs(&["--mesh"]));
+        let names = |all: &[Program]| all.iter().map(|one| one.name).collect::<Vec<_>>();
+        assert_eq!(names(&without), ["node", "api", "services", "control", "agent"]);
+        assert_eq!(names(&with), NAMES);
+        for one in &without {
+            let same = with.iter().find(|other| other.name == one.name).unwrap();
+            assert_eq!(same.args == one.args, one.name != "control", "{one:?} {same:?}");
+        }
+        let args = |name: &str| with.iter().find(|one| one.name == name).unwrap().args.clone();
+        let plane = "unix:/run/a/mesh.sock";
+        assert!(args("control").ends_with(&words(&["--mesh", plane, "--mesh-definitions"])));
+        let own = ["mesh", "--node", "here", "--control", plane, "--cri", "/run/a/cri.sock"];
+        assert_eq!(args(MESH), words(&own));
+        // What it is told to be it can read.
+        let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(args("control")));
+        assert!(read.is_ok(), "{read:?}");
+        let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(args(MESH)));
+        assert!(read.is_ok(), "{read:?}");
+        assert_eq!(names(&programs(&["--without", "agent"])), ["node", "api", "services", "control"]);
+    }
+}
