@@ -28,8 +28,8 @@ const ACCEPTING: Duration = Duration::from_secs(5);
 /// What a server answers: a code, and a text.
 pub(super) type Answer = (u16, String);
 
-/// `serve` answers every HTTP request, with a version by that, `load ADDRESS` asks for it again and again and tells what was answered, and `get ADDRESS` sends one and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in
-/// `examples/`.
+/// `serve` answers every HTTP request, with a version where it has one; `load ADDRESS` asks for that again and again, and tells what was answered; `get
+/// ADDRESS` sends one request and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in `examples/`.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
