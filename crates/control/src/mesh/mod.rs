@@ -5,6 +5,7 @@
 //!
 //! A kind whose definition is not there is not followed; it is looked for again every ten seconds.
 
+mod definitions;
 mod kinds;
 mod objects;
 mod plane;

@@ -71,6 +71,9 @@ pub(crate) struct MeshPlaneArgs {
     /// TLS; give it more than once for more
     #[arg(long = "mesh", value_name = "ADDRESS|unix:PATH", value_parser = mesh, conflicts_with = "node")]
     pub(crate) addresses: Vec<Address>,
+    /// Make the definitions of SMI's kinds where the server has none, and renew those that an older version of this has made; others' stay
+    #[arg(long = "mesh-definitions", requires = "addresses")]
+    pub(crate) definitions: bool,
     /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more
     #[arg(long = "mesh-account", value_name = "NAMESPACE/NAME", default_value = "kube-system/sextant-mesh", value_parser = account)]
     pub(crate) accounts: Vec<Name>,
@@ -94,7 +97,18 @@ fn account(text: &str) -> Result<Name, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn definitions_are_those_of_a_mesh() {
+        let is_read =
+            |more: &[&str]| Cli::try_parse_from([&["sextant", "control"][..], more].concat()).is_ok();
+        assert!(!is_read(&["--mesh-definitions"]));
+        assert!(is_read(&["--mesh", "unix:/run/mesh.sock", "--mesh-definitions"]));
+    }
 
     #[test]
     fn nodes_call_at_a_socket_or_an_address() {

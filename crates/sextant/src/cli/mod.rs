@@ -31,7 +31,7 @@ pub(crate) use cni::{Cni, CniAddArgs, CniAttachmentArgs, CniCommand, CniGcArgs, 
 pub(crate) use containers::{
     AttachArgs, CpArgs, ExecArgs, KillArgs, Lines, LogsArgs, NamesArgs, PsArgs, RmArgs, StartArgs, StopArgs,
 };
-pub(crate) use control::ControlArgs;
+pub(crate) use control::{ControlArgs, MeshPlaneArgs};
 pub(crate) use csi::{
     Csi, CsiCommand, CsiCreateArgs, CsiDriver, CsiDriverArgs, CsiExpandArgs, CsiPublishArgs, CsiRegisterArgs,
     CsiRmArgs, CsiSnapshotArgs, CsiUnpublishArgs, HealthArgs,

@@ -11,11 +11,12 @@ use clap::Args;
   sextant up -d && export KUBECONFIG=/var/lib/sextant/kubeconfig && kubectl get nodes
   sextant --data-dir /tmp/a/data --run-dir /tmp/a/run up -d --listen 127.0.0.1:7443      # another one beside it
   sextant up -d --cloud-config metal.yaml         # Services of type LoadBalancer get addresses of its pools
+  sextant up -d --mesh                            # and a service mesh for pods that are members of it
   sextant up -d --apply shop/                     # and what these files have is applied, and ready a moment later
   sextant status
   sextant down
 
-It starts node, api, services, control and agent as programs of their own, and starts again what ends. Killed itself and started anew
+It starts node, api, services, control and agent (with --mesh, mesh, too) as programs of their own, and starts again what ends. Killed itself and started anew
 it takes over what still runs. What each program has to say is in the folder `log` of the data directory.
 
 Two on one machine have the same addresses for Services: the second needs a network namespace of its own, or --without services.")]
@@ -54,6 +55,10 @@ pub(crate) struct UpArgs {
     /// 5 % of each disk and of its inodes, or 2 Gi of a large disk]
     #[arg(long, value_name = "SIGNAL<AMOUNT,...", value_delimiter = ',')]
     pub(crate) eviction_hard: Option<Vec<Threshold>>,
+    /// Have a service mesh: the kinds of SMI, a control plane in `control`, and a program that serves the pods with the label
+    /// mesh.sextant.dev/member=true, or of namespaces that have it; no other pod is touched (docs/mesh.md)
+    #[arg(long)]
+    pub(crate) mesh: bool,
     /// Leave a program out, as somebody else's does its work; give it more than once for more
     #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
     pub(crate) without: Vec<String>,

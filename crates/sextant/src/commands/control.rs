@@ -11,13 +11,13 @@ use client::kubeconfig;
 use client::leader::{Election, Terms};
 use control::cloud::Metrics;
 use control::csi::{self, Place, Setup};
-use control::mesh::{Address, Plane};
+use control::mesh::Plane;
 use control::workloads;
 use grpc::process;
 use kube::Client;
 
 use super::cloud;
-use crate::cli::ControlArgs;
+use crate::cli::{ControlArgs, MeshPlaneArgs};
 use crate::failure::{Context, Failure, Result};
 
 /// The lease of the one process that works.
@@ -92,7 +92,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let done = tokio::select! {
         done = worked => done,
         // Nodes are answered by all, and not by the one alone that works.
-        failed = answer(plane.as_deref(), addresses) => failed,
+        failed = answer(plane.as_deref(), &args.mesh) => failed,
         never = health.serve(|| asked(&places, &args.csi_socket)) => never,
         never = page.serve(|| std::future::ready(Ok(metrics.render()))) => never,
     };
@@ -101,9 +101,9 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
 }
 
 /// Answers nodes of a mesh, where that is asked for, until it is dropped.
-async fn answer(plane: Option<&Plane>, addresses: &[Address]) -> Result<()> {
+async fn answer(plane: Option<&Plane>, args: &MeshPlaneArgs) -> Result<()> {
     match plane {
-        Some(plane) => plane.serve(addresses).await.map_err(Failure::new),
+        Some(plane) => plane.serve(&args.addresses, args.definitions).await.map_err(Failure::new),
         None => std::future::pending().await,
     }
 }

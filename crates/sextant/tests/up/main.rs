@@ -10,6 +10,7 @@ mod charts;
 mod kills;
 mod lone;
 mod many;
+mod mesh;
 mod objects;
 mod rest;
 mod revisions;
@@ -97,7 +98,7 @@ impl Machine {
     /// What all programs said.
     fn all_words(&self) -> String {
         let read = |name: &str| copy_of(&self.data().join(format!("log/{name}.log")));
-        PROGRAMS.into_iter().chain(["up"]).map(read).collect::<Vec<_>>().join("\n")
+        PROGRAMS.into_iter().chain(["mesh", "up"]).map(read).collect::<Vec<_>>().join("\n")
     }
 
     /// A file of the test's own.

@@ -48,13 +48,15 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn start(runtime: &Runtime, place: &'a Place, meter: &Meter) -> Result<Self> {
+    /// `sextant up` with these options, too.
+    pub(super) fn start(runtime: &Runtime, place: &'a Place, meter: &Meter, more: &[&str]) -> Result<Self> {
         // On a disk: what is kept is to be kept.
         let folder = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
         let endpoint = Endpoint::plain(API);
         let mut machine = Self { place, folder, endpoint, ready: f64::NAN, is_down: false };
         let log = machine.folder.path().join("up.log");
         let mut up = machine.words(&["up", "--detach", "--node-name", "bench"]);
+        up.args(more);
         up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
         let began = Instant::now();
         let mut child = meter.spawn(&mut up)?;

@@ -13,7 +13,7 @@ use crate::interop::Site;
 use crate::packages;
 use crate::program::laid_out;
 use machine::{Machine, Place};
-use table::{Idle, Outcome, Round};
+use table::{Idle, Outcome, Rest, Round};
 
 /// Pods of a round that come one after another, each beside one that is asked for by CRI.
 const PODS: i32 = 6;
@@ -43,8 +43,8 @@ pub(super) fn up(bench: &Bench) -> Result<Report> {
 
 /// From an empty folder to an empty folder.
 fn round(runtime: &tokio::runtime::Runtime, place: &Place, meter: &Meter) -> Result<Round> {
-    let machine = Machine::start(runtime, place, meter)?;
-    let _beside = meter.beside()?;
+    let machine = Machine::start(runtime, place, meter, &[])?;
+    let beside = meter.beside()?;
     machine.command(&["pull", "--quiet", &place.image])?;
     let cri = Client::connect(&machine.socket(), &place.image, &place.parent, &place.logs)?;
     // The first pod has the network made, and files read that later ones find in memory.
@@ -61,13 +61,23 @@ fn round(runtime: &tokio::runtime::Runtime, place: &Place, meter: &Meter) -> Res
     let many = runtime.block_on(machine.pods("many", PORT + 1000..PORT + 1000 + MANY))?;
     let full = machine.memory()?;
     runtime.block_on(machine.delete_pods())?;
+    let idle = Idle { rest: rest(&machine, meter)?, full };
+    let ready = machine.ready;
+    machine.down()?;
+    drop(beside);
+    // The same with a mesh that has no members yet.
+    let machine = Machine::start(runtime, place, meter, &["--mesh"])?;
+    let meshed = rest(&machine, meter)?;
+    machine.down()?;
+    Ok(Round { ready, by_object, by_cri, many, idle, meshed })
+}
+
+/// What a machine holds and takes that nobody asks any more.
+fn rest(machine: &Machine<'_>, meter: &Meter) -> Result<Rest> {
     std::thread::sleep(SETTLE);
     // No command runs in between: it would be counted. Threads that end are.
     let (before, began) = (meter.cpu()?, Instant::now());
     std::thread::sleep(IDLE);
     let cpu = (meter.cpu()? - before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
-    let idle = Idle { memory: machine.memory()?, full, cpu };
-    let ready = machine.ready;
-    machine.down()?;
-    Ok(Round { ready, by_object, by_cri, many, idle })
+    Ok(Rest { memory: machine.memory()?, cpu })
 }

@@ -19,9 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kube::Client;
-use smi::compile::Settings;
+use smi::compile::{Outcome, Settings};
 use smi::contract::Name;
 
+use super::definitions;
 use callers::{Callers, Tokens};
 use hub::Hub;
 use keeper::Keeper;
@@ -78,18 +79,26 @@ impl Plane {
         })
     }
 
-    /// Follows the cluster and answers nodes at these addresses, for as long as it is polled.
+    /// Follows the cluster and answers nodes at these addresses, for as long as it is polled. With `defines` it sees first that the cluster has the definitions
+    /// of SMI's kinds.
     ///
     /// # Errors
     /// A text for people: one of the addresses cannot be listened on.
-    pub async fn serve(&self, addresses: &[Address]) -> Result<(), String> {
+    pub async fn serve(&self, addresses: &[Address], defines: bool) -> Result<(), String> {
         let (hub, statuses) = (self.hub.clone(), self.statuses.clone());
-        let following = super::follow(&self.client, self.settings.clone(), None, move |outcome| {
+        let told = move |outcome: Outcome| {
             statuses.take(outcome.reports);
             if let Err(error) = hub.take(outcome.delta) {
                 eprintln!("sextant control: warning: mesh: cannot write what nodes are to be told: {error}");
             }
-        });
+        };
+        let following = async {
+            // A kind that comes later is found later.
+            if defines {
+                definitions::ensure(&self.client).await;
+            }
+            super::follow(&self.client, self.settings.clone(), None, told).await;
+        };
         let serving =
             futures_util::future::try_join_all(addresses.iter().map(|address| self.listen(address)));
         tokio::select! {

@@ -10,14 +10,16 @@ use kernel::signal::Signals;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 
-use super::shop;
+use super::{load, shop};
 
 /// What the payload is called in the image.
 const NAME: &str = "sextant-demo-app";
 /// Where it is there.
 pub(super) const PATH: &str = "/bin/sextant-demo-app";
 /// Where its servers listen.
-const PORT: u16 = 8080;
+pub(super) const PORT: u16 = 8080;
+/// Where one that has a version answers with it, however often.
+pub(super) const VERSION: &str = "/version";
 /// How long a peer may say nothing.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one may take to accept; who has more patience asks again.
@@ -26,12 +28,17 @@ const ACCEPTING: Duration = Duration::from_secs(5);
 /// What a server answers: a code, and a text.
 pub(super) type Answer = (u16, String);
 
-/// `serve` answers every HTTP request, and `get ADDRESS` sends one and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in
-/// `examples/`.
+/// `serve` answers every HTTP request, with a version where it has one; `load ADDRESS` asks for that again and again, and tells what was answered; `get
+/// ADDRESS` sends one request and prints the answer's body, again and again for so long if need be; the others are the parts of the shop in `examples/`.
 pub(crate) fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve"] => serve(|_, _, _| (200, hello())),
+        ["serve", version] => {
+            let version = version.to_owned();
+            serve(move |_, _, _| (200, version.clone()))
+        }
+        ["load", address] => load::load(address),
         ["get", address] => get(address).map(|body| println!("{body}")),
         ["get", address, seconds] => patiently(address, seconds).map(|body| println!("{body}")),
         ["true"] => Ok(()),
@@ -40,7 +47,7 @@ pub(crate) fn main() -> ExitCode {
         ["web", api] => shop::web(api),
         ["order", web, count] => shop::order(web, count),
         _ => Err(Error::other(format!(
-            "usage: {NAME} serve | get ADDRESS [SECONDS] | true | database DIR | api DATABASE | web API | order WEB COUNT"
+            "usage: {NAME} serve [VERSION] | load ADDRESS | get ADDRESS [SECONDS] | true | database DIR | api DATABASE | web API | order WEB COUNT"
         ))),
     };
     match done {
@@ -64,6 +71,11 @@ pub(super) fn host() -> String {
 /// Answers requests, by method, path and body, for as long as it lives.
 pub(super) fn serve(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 'static) -> Result<()> {
     end_when_told()?;
+    listen(answer)
+}
+
+/// The same, for who has seen to its end.
+pub(super) fn listen(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 'static) -> Result<()> {
     let listener = TcpListener::bind(("0.0.0.0", PORT))?;
     println!("listening on port {PORT}");
     let answer = Arc::new(answer);
@@ -80,7 +92,7 @@ pub(super) fn serve(answer: impl Fn(&str, &str, &str) -> Answer + Send + Sync + 
 }
 
 /// A first process of a container has to say itself that SIGTERM ends it.
-fn end_when_told() -> Result<()> {
+pub(super) fn end_when_told() -> Result<()> {
     // Threads that are started later take no such signal either.
     let signals = Signals::receive(&[Signal::TERM.as_raw()]).map_err(Error::other)?;
     std::thread::spawn(move || {
@@ -110,11 +122,17 @@ fn converse(mut client: TcpStream, answer: &dyn Fn(&str, &str, &str) -> Answer) 
     if code == 200 && method == "GET" && path == "/" {
         text = format!("hello {peer}, {text}");
     }
-    if path != "/healthz" {
+    // Who asks all the time would fill the log.
+    if !["/healthz", VERSION].contains(&path) {
         println!("{peer} asked \"{method} {path}\": {code}");
     }
     let head = format!("HTTP/1.1 {code} Answer\r\ncontent-type: text/plain\r\nconnection: close");
     client.write_all(format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes())
+}
+
+/// What is answered for a path that a server has not.
+pub(super) fn missing(path: &str) -> Answer {
+    (404, format!("nothing is at {path}"))
 }
 
 fn is_whole(request: &str) -> bool {
@@ -156,9 +174,20 @@ fn connect(at: &str) -> Result<TcpStream> {
 
 /// The body of the answer to a request; a name is looked up.
 pub(super) fn ask(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
+    ask_within(method, address, path, body, PATIENCE)
+}
+
+/// The same; a server may say nothing for this long.
+pub(super) fn ask_within(
+    method: &str,
+    address: &str,
+    path: &str,
+    body: &str,
+    patience: Duration,
+) -> Result<String> {
     let at = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
     let mut server = connect(&at)?;
-    server.set_read_timeout(Some(PATIENCE))?;
+    server.set_read_timeout(Some(patience))?;
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}"

@@ -10,6 +10,15 @@ pub(super) const SHOP: [(&str, &str); 6] = [
     ("web.yaml", include_str!("../../../../../examples/shop/web.yaml")),
 ];
 
+/// The files of `examples/mesh`.
+pub(super) const MESH: [(&str, &str); 5] = [
+    ("access.yaml", include_str!("../../../../../examples/mesh/access.yaml")),
+    ("callers.yaml", include_str!("../../../../../examples/mesh/callers.yaml")),
+    ("namespace.yaml", include_str!("../../../../../examples/mesh/namespace.yaml")),
+    ("split.yaml", include_str!("../../../../../examples/mesh/split.yaml")),
+    ("web.yaml", include_str!("../../../../../examples/mesh/web.yaml")),
+];
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -18,12 +27,15 @@ mod tests {
 
     #[test]
     fn all_files_are_there() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/shop");
-        let mut names: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|one| one.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        assert_eq!(names, SHOP.map(|(name, _)| name));
+        for (folder, files) in [("shop", &SHOP[..]), ("mesh", &MESH[..])] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples").join(folder);
+            let mut names: Vec<String> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|one| one.unwrap().file_name().into_string().unwrap())
+                .collect();
+            names.sort();
+            let known: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
+            assert_eq!(names, known);
+        }
     }
 }

@@ -1,10 +1,13 @@
 //! The main job, shown on this machine: a registry and an image, `sextant up` in a folder and a network of its own, the shop of
-//! `examples/` on it, a load balancer by which another host reaches it, a volume with a snapshot, nothing left.
+//! `examples/` on it, a load balancer by which another host reaches it, a volume with a snapshot, a mesh in which traffic is shifted from one version of a
+//! Service to the next, nothing left.
 
 pub(crate) mod app;
 mod examples;
 mod host;
 mod image;
+mod load;
+mod mesh;
 mod place;
 mod shop;
 mod show;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::app::{Answer, ask, host, serve};
+use super::app::{Answer, ask, host, missing, serve};
 
 /// How long a customer waits for the shop to open.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -82,8 +82,4 @@ pub(super) fn order(web: &str, count: &str) -> Result<()> {
 
 fn passed(answer: Result<String>) -> Answer {
     answer.map_or_else(|error| (502, error.to_string()), |body| (200, body))
-}
-
-fn missing(path: &str) -> Answer {
-    (404, format!("nothing is at {path}"))
 }

@@ -15,7 +15,7 @@ use oci_image::store::Store;
 use serde_json::json;
 
 use super::place::Place;
-use super::{Story, app, examples, image};
+use super::{Story, app, examples, image, mesh};
 use crate::cli::{Cli, CriArgs};
 use crate::commands::volumes::{self, Made, Volumes};
 use crate::commands::{self, images, up};
@@ -26,10 +26,10 @@ use crate::output::bytes;
 use crate::pods::Runtime;
 
 /// How long the shop may take to open, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How fields are changed (RFC 7386).
-const MERGE: &str = "application/merge-patch+json";
+pub(super) const MERGE: &str = "application/merge-patch+json";
 
 /// What people type at a shell to see the same.
 const COMMANDS: [&[&str]; 4] = [
@@ -47,7 +47,7 @@ pub(super) fn tell(story: &mut Story, place: &Place) -> Result<()> {
     })?;
     send_image(story, place, registry.addr())?;
     place.configure(registry.addr())?;
-    let what = "up: node, api, services, control, agent; the node is ready";
+    let what = "up: node, api, services, control, mesh, agent; the node is ready";
     let server = story.step("API", what, || start(place))?;
     let applied = open(story, place, &server)?;
     pulled(story, &server)?;
@@ -57,7 +57,9 @@ pub(super) fn tell(story: &mut Story, place: &Place) -> Result<()> {
         type_in(story, place, words)?;
     }
     keep(story, place)?;
-    let what = format!("{} objects deleted, and their pods ended", applied.len());
+    let meshed = mesh::tell(story, place, &server)?;
+    type_in(story, place, &["mesh", "routes", "canary/web"])?;
+    let what = format!("{} objects deleted, and their pods ended", applied.len() + meshed.len());
     story.step("API", what, || close(&server))
 }
 
@@ -86,7 +88,8 @@ fn start(place: &Place) -> Result<Server> {
     ];
     let files = files.into_iter().flat_map(|(option, file)| [option.into(), OsString::from(file)]);
     // It is gone in a minute, and says so where there is no room: however full the disk is, it is shown.
-    let fixed = ["--node-name", "demo", "--eviction-hard", "memory.available<100Mi"].map(OsString::from);
+    let fixed =
+        ["--mesh", "--node-name", "demo", "--eviction-hard", "memory.available<100Mi"].map(OsString::from);
     let words: Vec<OsString> = fixed.into_iter().chain(files).collect();
     let told = up::beside(&place.data, &place.run, &words).context(|| "start this program".into())?;
     if !told.status.success() {
@@ -106,20 +109,32 @@ fn start(place: &Place) -> Result<Server> {
     }
 }
 
-/// Applies the examples, and waits until all of it is ready.
-fn open(story: &mut Story, place: &Place, server: &Server) -> Result<Vec<Applied>> {
-    let folder = place.data.join("examples");
-    fs::create_dir(&folder).context(|| format!("create {}", folder.display()))?;
-    for (name, content) in examples::SHOP {
+/// Applies the files of a folder of the examples, as a step of this interface; what was applied.
+pub(super) fn applied(
+    story: &mut Story,
+    place: &Place,
+    server: &Server,
+    (interface, name): (&'static str, &str),
+    files: &[(&str, &str)],
+) -> Result<Vec<Applied>> {
+    let folder = place.data.join("examples").join(name);
+    fs::create_dir_all(&folder).context(|| format!("create {}", folder.display()))?;
+    for (name, content) in files {
         fs::write(folder.join(name), content).context(|| format!("write {name}"))?;
     }
     let documents = documents::read(&[folder], false)?;
-    let what = format!("examples/shop applied: {} objects", documents.len());
+    let what = format!("examples/{name} applied: {} objects", documents.len());
     let (applied, failures) =
-        story.step("API", what, || apply(server, documents, Wishes::default(), |_| {}))?;
-    if let Some(failure) = failures.into_iter().next() {
-        return Err(failure);
+        story.step(interface, what, || apply(server, documents, Wishes::default(), |_| {}))?;
+    match failures.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => Ok(applied),
     }
+}
+
+/// Applies the shop, and waits until all of it is ready.
+fn open(story: &mut Story, place: &Place, server: &Server) -> Result<Vec<Applied>> {
+    let applied = applied(story, place, server, ("API", "shop"), &examples::SHOP)?;
     let mut paths: Vec<(String, String)> = applied.iter().map(|one| (one.name(), one.path.clone())).collect();
     // What everything else waits for is told first.
     paths.sort_by_key(|(name, _)| order(name));
@@ -247,16 +262,20 @@ fn kind(volume: &Made) -> String {
     }
 }
 
-/// Has the shop's namespace go, with all that is in it.
+/// Has the examples' namespaces go, with all that is in them.
 fn close(server: &Server) -> Result<()> {
-    let path = "/api/v1/namespaces/shop";
-    server.ask(Call::delete(path, json!({"kind": "DeleteOptions", "apiVersion": "v1"})))?;
+    let paths = ["shop", "canary"].map(|name| format!("/api/v1/namespaces/{name}"));
+    for path in &paths {
+        server.ask(Call::delete(path, json!({"kind": "DeleteOptions", "apiVersion": "v1"})))?;
+    }
     let until = Instant::now() + PATIENCE;
-    while server.find_at(path)?.is_some() {
-        if Instant::now() > until {
-            return Err(Failure::new("the namespace shop does not go"));
+    for path in &paths {
+        while server.find_at(path)?.is_some() {
+            if Instant::now() > until {
+                return Err(Failure::new(format!("{path} does not go")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }
@@ -271,8 +290,10 @@ fn type_in(story: &Story, place: &Place, words: &[&str]) -> Result<()> {
     let kubeconfig = place.data.join("kubeconfig");
     let mut all: Vec<OsString> =
         vec!["sextant".into(), "--run-dir".into(), place.run.clone().into_os_string(), words[0].into()];
-    // Not another server, which the environment may name.
-    all.extend(["--kubeconfig".into(), kubeconfig.into_os_string()]);
+    // Not another server, which the environment may name. The mesh is asked at its own socket.
+    if words[0] != "mesh" {
+        all.extend(["--kubeconfig".into(), kubeconfig.into_os_string()]);
+    }
     all.extend(words[1..].iter().map(Into::into));
     let mut cli = Cli::try_parse_from(all).context(|| format!("understand {words:?}"))?;
     cli.data_dir.clone_from(&place.data);

@@ -4,6 +4,7 @@ mod admin;
 mod ask;
 mod identities;
 mod known;
+mod left;
 mod lines;
 mod members;
 mod plane;
@@ -41,6 +42,7 @@ use crate::pods;
 pub(super) use ask::run as ask;
 use identities::{Identities, Wanted};
 use known::Known;
+pub(crate) use left::take_away;
 use lines::{Lines, Log};
 use members::Members;
 use plane::{Outlets, Trust, Way};
@@ -53,6 +55,9 @@ const LOOK: Duration = Duration::from_secs(5);
 const SOON: Duration = Duration::from_millis(200);
 /// How long connections that are open may last at the end.
 const DRAIN: Duration = Duration::from_secs(20);
+
+/// Whose what is that goes with the process, or with the next command.
+const PLAIN: &str = "mesh";
 
 /// Whose what is that stays in pods which not everybody may come to, though nobody serves them: it is alive until another `sextant mesh` knows better.
 pub(crate) fn guarding() -> OwnerId {
@@ -79,7 +84,7 @@ pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
             ))
         })
     };
-    let (mut plain, mut guard) = (hold(&OwnerId::new("mesh")?)?, hold(&guarding())?);
+    let (mut plain, mut guard) = (hold(&OwnerId::new(PLAIN)?)?, hold(&guarding())?);
     // What one before it has left: all connections of that have ended with it. Pods that it has closed stay so until it is known who they are, if
     // anybody says that.
     take_back(&mut plain);

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::member;
-use super::programs::{Places, Program, command};
+use super::programs::{Places, Program, command, patience};
 use crate::failure::{Context, Result};
 
 /// The wait after the first end; it doubles up to [`LONGEST`].
@@ -22,8 +22,6 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(30);
 /// After so long its earlier ends are forgotten.
 const STEADY: Duration = Duration::from_secs(60);
-/// How long a program that does not stay has to end.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// A log of more bytes is put aside when its program is started anew.
 const LOG: u64 = 4 << 20;
 
@@ -95,7 +93,7 @@ impl Child {
             let ready = Some(Duration::ZERO);
             child.state = State::Up(Running { process, begun: Instant::now(), ready, is_adopted: true });
         } else {
-            end(process.pidfd.as_fd(), PATIENCE);
+            end(process.pidfd.as_fd(), patience(name));
         }
         Ok(child)
     }
@@ -120,7 +118,7 @@ impl Child {
     /// Starts it. One that a killed supervisor had started the moment before its end may have come since: it makes room.
     pub(super) fn start(&mut self, places: &Places, binary: &Path) -> Result<()> {
         if let Some(other) = member::living(&places.member(self.program.name)) {
-            end(other.pidfd.as_fd(), PATIENCE);
+            end(other.pidfd.as_fd(), patience(self.program.name));
         }
         let path = places.log(self.program.name);
         let mut log = log(&path).context(|| format!("open {}", path.display()))?;
@@ -196,9 +194,9 @@ impl Child {
     }
 
     /// Ends it, and waits for that.
-    pub(super) fn end(&mut self, patience: Duration) {
+    pub(super) fn end(&mut self) {
         if let State::Up(running) = &self.state {
-            end(running.process.pidfd.as_fd(), patience);
+            end(running.process.pidfd.as_fd(), patience(self.program.name));
             let _ = running.process.try_wait();
             self.state = State::Down(Instant::now());
         }

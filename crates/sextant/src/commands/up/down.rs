@@ -11,7 +11,7 @@ use super::programs::{NAMES, Places};
 use super::{SUPERVISOR, child, member, places, storage, supervisor};
 use crate::cli::DownArgs;
 use crate::commands::node::within::Node;
-use crate::commands::{agent, node};
+use crate::commands::{agent, mesh, node};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
@@ -23,7 +23,13 @@ pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {
     let places = places(instance)?;
     let ended = end_all(&places, &|line| supervisor::say(line));
     let taken = if args.keep_pods { Ok(0) } else { take_down(instance, &args.node_config) };
-    let left = if args.keep_pods || taken.is_err() { Vec::new() } else { clear(instance) };
+    let left = match &taken {
+        Err(_) => Vec::new(),
+        // Nobody serves them from now on. Of a mesh that was not started by `sextant up` somebody else takes care.
+        Ok(_) if args.keep_pods && places.meshed().exists() => mesh::take_away(instance),
+        Ok(_) if args.keep_pods => Vec::new(),
+        Ok(_) => clear(instance),
+    };
     match taken {
         Ok(0) if ended == 0 => supervisor::say("nothing was up"),
         Ok(0) => {}
@@ -45,7 +51,7 @@ pub(super) fn end_all(places: &Places, tell: &dyn Fn(&str)) -> usize {
     names.into_iter().filter(|name| end(places, name, tell)).count()
 }
 
-/// Takes away what the agent and the services have made on the machine, which they leave when they end; what could not be.
+/// Takes away what the agent and the services have made on the machine, which they leave when they end, and a mesh where it was killed; what could not be.
 pub(super) fn clear(instance: &Instance) -> Vec<String> {
     let mut left = storage::clear(instance);
     if left.is_empty() {
@@ -61,6 +67,7 @@ pub(super) fn clear(instance: &Instance) -> Vec<String> {
         }
         Err(error) => left.push(error.to_string()),
     }
+    left.extend(mesh::take_away(instance));
     left
 }
 

@@ -35,6 +35,7 @@ use programs::Places;
 use supervisor::Supervisor;
 
 use crate::cli::UpArgs;
+use crate::commands::mesh;
 use crate::container;
 use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
@@ -54,6 +55,12 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     // What is wrong with files is told before anything runs.
     // The one that detached has read them, and applies them.
     let documents = if args.detached { Vec::new() } else { apply::read(&args.apply)? };
+    if args.mesh && args.without.iter().any(|name| name == "control") {
+        return Err(Failure::new(
+            "cannot start a mesh without control, which is its control plane (leave --mesh out, and run `sextant mesh` for what works \
+             without one)",
+        ));
+    }
     if let Some(file) = &args.cloud_config {
         metal::Config::read(file).map_err(|e| Failure::new(e.to_string()))?;
     }
@@ -67,6 +74,9 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     }
     member::enter(&places.member(SUPERVISOR))?;
     fs::write(places.without(), args.without.join("\n")).context(|| "write down what is left out".into())?;
+    if args.mesh {
+        fs::write(places.meshed(), "").context(|| "write down that there is a mesh".into())?;
+    }
     // Before any thread starts: a signal must find nobody else who takes it.
     let signals = Signals::receive(&[Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw))?;
     let begun = Instant::now();
@@ -76,6 +86,9 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
     let gateway = container::gateway(instance)?;
     let mut supervisor =
         Supervisor::find(programs::all(&places, args, gateway), places.clone(), signals, args.detached)?;
+    if !args.mesh {
+        unmesh(instance, &places);
+    }
     match supervisor.start() {
         Ok(None) => {}
         Ok(Some(signal)) => return Ok(end(&mut supervisor, signal)),
@@ -114,6 +127,17 @@ fn end(supervisor: &mut Supervisor, signal: i32) -> ExitCode {
     supervisor.end(true);
     // As systemd and shells understand it: asked for, and done.
     if signal == Signal::TERM.as_raw() { ExitCode::SUCCESS } else { ExitCode::from(128 + signal as u8) }
+}
+
+/// Has nothing be left of a mesh that the `sextant up` before this one had.
+fn unmesh(instance: &Instance, places: &Places) {
+    if !places.meshed().exists() {
+        return;
+    }
+    for why in mesh::take_away(instance) {
+        supervisor::say(&format!("warning: {why}"));
+    }
+    let _ = fs::remove_file(places.meshed());
 }
 
 /// The directories, made where they are missing.

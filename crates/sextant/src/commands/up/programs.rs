@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use ::agent::Threshold;
 
@@ -43,6 +44,11 @@ impl Places {
         self.run.join("up").join("without")
     }
 
+    /// There if the machine has a mesh.
+    pub(super) fn meshed(&self) -> PathBuf {
+        self.run.join("up").join("mesh.wanted")
+    }
+
     /// What storage claims get.
     pub(super) fn storage(&self) -> PathBuf {
         self.run.join("up").join("storage")
@@ -55,7 +61,15 @@ impl Places {
 }
 
 /// What the programs are called, in the order in which they are started.
-pub(super) const NAMES: &[&str] = &["node", "api", "services", "control", "agent"];
+pub(super) const NAMES: &[&str] = &["node", "api", "services", "control", MESH, "agent"];
+
+/// The one that is there only where it is asked for.
+pub(super) const MESH: &str = "mesh";
+
+/// How long a program has to end when it is told to: that of the mesh waits up to 20 s for connections that are open.
+pub(super) fn patience(name: &str) -> Duration {
+    Duration::from_secs(if name == MESH { 30 } else { 15 })
+}
 
 /// One program.
 #[derive(Clone, Debug)]
@@ -76,10 +90,15 @@ pub(super) fn all(places: &Places, args: &UpArgs, gateway: IpAddr) -> Vec<Progra
         node(places, args),
         api(places, args, gateway),
         services(args, gateway),
-        control(args),
+        control(places, args),
+        mesh(places, args),
         agent(places, args, gateway),
     ];
-    all.into_iter().filter(|program| !args.without.iter().any(|name| name == program.name)).collect()
+    let is_wanted = |name: &str| match name {
+        MESH => args.mesh,
+        name => args.without.iter().all(|left_out| left_out != name),
+    };
+    all.into_iter().filter(|program| is_wanted(program.name)).collect()
 }
 
 fn node(places: &Places, args: &UpArgs) -> Program {
@@ -136,8 +155,11 @@ fn services(args: &UpArgs, gateway: IpAddr) -> Program {
     }
 }
 
-fn control(args: &UpArgs) -> Program {
+fn control(places: &Places, args: &UpArgs) -> Program {
     let mut words = words(&["control", "--bind", "--workloads", "--cloud-provider", metal::NAME]);
+    if args.mesh {
+        words.extend(["--mesh".into(), plane(places), "--mesh-definitions".into()]);
+    }
     if let Some(file) = &args.cloud_config {
         words.extend(["--cloud-config".into(), file.clone().into()]);
     }
@@ -148,6 +170,25 @@ fn control(args: &UpArgs) -> Program {
         args: words,
         serves: String::new(),
     }
+}
+
+fn mesh(places: &Places, args: &UpArgs) -> Program {
+    let mut words = words(&["mesh", "--node", &args.node_name(), "--control"]);
+    words.extend([plane(places), "--cri".into(), places.run.join("cri.sock").into()]);
+    Program {
+        name: MESH,
+        what: "the mesh of those pods that are members",
+        needs: &["node", "api", "control"],
+        args: words,
+        serves: "pods, and those of namespaces, with the label mesh.sextant.dev/member=true".into(),
+    }
+}
+
+/// Where the mesh's control plane is called.
+fn plane(places: &Places) -> OsString {
+    let mut at = OsString::from("unix:");
+    at.push(places.run.join("mesh.sock"));
+    at
 }
 
 fn agent(places: &Places, args: &UpArgs, gateway: IpAddr) -> Program {
@@ -230,7 +271,10 @@ pub(super) fn command(program: &Program, places: &Places, binary: &Path) -> Comm
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command as Asked};
 
     #[test]
     fn a_part_of_a_large_disk_is_much() {
@@ -247,5 +291,36 @@ mod tests {
         let asked = ["memory.available<1Mi", "pid.available<5%"].map(|text| text.parse().unwrap());
         let marks = marks(Path::new("/"), Some(&asked));
         assert_eq!(marks[..2], ["--eviction-hard", "memory.available<1Mi,pid.available<5%"]);
+    }
+
+    fn programs(more: &[&str]) -> Vec<Program> {
+        let cli =
+            Cli::try_parse_from([&["sextant", "up", "--node-name", "here"][..], more].concat()).unwrap();
+        let Asked::Up(args) = cli.command else { panic!("{more:?} is no `sextant up`") };
+        let places = Places { data: "/data".into(), run: "/run/a".into() };
+        all(&places, &args, "10.64.0.1".parse().unwrap())
+    }
+
+    #[test]
+    fn a_mesh_is_there_only_where_it_is_asked_for() {
+        let (without, with) = (programs(&[]), programs(&["--mesh"]));
+        let names = |all: &[Program]| all.iter().map(|one| one.name).collect::<Vec<_>>();
+        assert_eq!(names(&without), ["node", "api", "services", "control", "agent"]);
+        assert_eq!(names(&with), NAMES);
+        for one in &without {
+            let same = with.iter().find(|other| other.name == one.name).unwrap();
+            assert_eq!(same.args == one.args, one.name != "control", "{one:?} {same:?}");
+        }
+        let args = |name: &str| with.iter().find(|one| one.name == name).unwrap().args.clone();
+        let plane = "unix:/run/a/mesh.sock";
+        assert!(args("control").ends_with(&words(&["--mesh", plane, "--mesh-definitions"])));
+        let own = ["mesh", "--node", "here", "--control", plane, "--cri", "/run/a/cri.sock"];
+        assert_eq!(args(MESH), words(&own));
+        // What it is told to be it can read.
+        let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(args("control")));
+        assert!(read.is_ok(), "{read:?}");
+        let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(args(MESH)));
+        assert!(read.is_ok(), "{read:?}");
+        assert_eq!(names(&programs(&["--without", "agent"])), ["node", "api", "services", "control"]);
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::idle::{self, Idle};
-use super::programs::NAMES;
+use super::programs::{MESH, NAMES};
 use super::storage::Storage;
 use super::{SUPERVISOR, child, member, places};
 use crate::cli::StatusArgs;
@@ -42,7 +42,11 @@ pub(crate) fn run(instance: &Instance, args: &StatusArgs) -> Result<ExitCode> {
         Row { name, pid, is_ready, memory: pid.and_then(memory), age: pid.and_then(age) }
     };
     let without = fs::read_to_string(places.without()).unwrap_or_default();
-    let wanted = NAMES.iter().filter(|name| without.lines().all(|left_out| left_out != **name));
+    let is_meshed = places.meshed().exists();
+    let wanted = NAMES.iter().filter(|name| match **name {
+        MESH => is_meshed,
+        name => without.lines().all(|left_out| left_out != name),
+    });
     let rows: Vec<Row> = std::iter::once(&SUPERVISOR).chain(wanted).map(|name| row(name)).collect();
     let is_up = rows.iter().all(|row| row.is_ready);
     // While the API is not up, nobody is asked.

@@ -10,11 +10,9 @@ use rustix::process::Signal;
 
 use super::child::{self, Child, State};
 use super::member;
-use super::programs::{NAMES, Places, Program};
+use super::programs::{NAMES, Places, Program, patience};
 use crate::failure::{Context, Failure, Result};
 
-/// How long a program has to end when it is told to.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// After so long people are told what is waited for.
 const SLOW: Duration = Duration::from_secs(10);
 
@@ -50,7 +48,7 @@ impl Supervisor {
         // One that is left out now is somebody else's work.
         for name in NAMES.iter().filter(|name| programs.iter().all(|program| program.name != **name)) {
             if let Some(process) = member::living(&places.member(name)) {
-                child::end(process.pidfd.as_fd(), PATIENCE);
+                child::end(process.pidfd.as_fd(), patience(name));
             }
         }
         let children: Result<Vec<Child>> =
@@ -118,7 +116,7 @@ impl Supervisor {
         for child in self.children.iter_mut().rev() {
             let is_adopted = matches!(&child.state, State::Up(running) if running.is_adopted);
             if all || !is_adopted {
-                child.end(PATIENCE);
+                child.end();
             }
         }
     }

@@ -53,6 +53,11 @@ pub(super) fn shown(b: &Bench) {
         ("CSI", "volume published"),
         ("CSI", "snapshot cut"),
         ("CSI", "volume made of the snapshot"),
+        ("SMI", "examples/mesh applied"),
+        ("SMI", "split 90 to 10: of "),
+        ("SMI", "split shifted to 0 to 100 under load: "),
+        ("SMI", " requests meanwhile, none failed"),
+        ("SMI", "a stranger, whom no TrafficTarget names, is answered 403"),
         ("API", "objects deleted"),
         ("all", "everything undone"),
     ] {
@@ -67,6 +72,8 @@ pub(super) fn shown(b: &Bench) {
         "ordered apple 2",
         "orders-1: apple 1",
         "runs and is ready, on node demo",
+        "$ sextant mesh routes canary/web",
+        "TrafficSplit/canary/web/0",
         "WHAT RAN",
     ] {
         assert!(shown.contains(words), "{words}: {shown}");
