@@ -299,7 +299,7 @@ impl Controller<'_> {
     /// Writes the status of a load balancer where it is another than the service has.
     async fn tell(&self, name: &Name, service: &Service, status: &LoadBalancerStatus) -> Result<(), Failed> {
         // What was written a moment ago may not have come back yet.
-        if plan::status(&self.services.newest(service)) == *status {
+        if plan::is_same(&plan::status(&self.services.newest(service)), status) {
             return Ok(());
         }
         let ingress = status.ingress.as_ref().filter(|all| !all.is_empty());
