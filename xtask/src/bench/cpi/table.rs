@@ -8,8 +8,8 @@ use super::load::{NODES, Phase, Round, SERVICES};
 use super::metal::Metal;
 use crate::bench::median;
 
-/// What must be asked for of the provider, for so many nodes and services that are new or are looked at. Routes are listed every 10 s,
-/// as long as it takes.
+/// What must be asked for of the provider, for so many nodes and services that are new or are looked at. Routes are listed after
+/// changes of nodes, once a second at most, as long as it takes.
 type Needs = &'static [(&'static str, usize)];
 
 /// Each node is asked about once, each load balancer made once.
