@@ -207,7 +207,7 @@ impl Controller<'_> {
             } else if let Some(led) = led
                 && !plan::is_news(Some(&before), service)
             {
-                let is_of_nodes = self.balancers.is_of_nodes();
+                let is_of_nodes = self.balancers.follows_nodes(service);
                 if !is_of_nodes && !led.is_of_nodes {
                     return self.lead(name, service, &led).await;
                 }
@@ -250,7 +250,7 @@ impl Controller<'_> {
             self.tell_of_none(service).await;
         }
         // Before it is asked: where that changes meanwhile, this is looked at once more.
-        let led = self.known_by(&nodes, self.balancers.is_of_nodes());
+        let led = self.known_by(&nodes, self.balancers.follows_nodes(service));
         match self.balancers.ensure_load_balancer(self.cluster(), service, &nodes).await {
             Ok(status) => {
                 self.events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer").await;
