@@ -112,7 +112,8 @@ pub(super) async fn run(
     services.filled().await;
     let view = Arc::new(View::of(services.clone(), context.nodes.clone()));
     provider.see_services(view.clone());
-    let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
+    let pace =
+        Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0, rate: None };
     let queue = Queue::new(pace);
     let its = queue.clone();
     services.listen(move |change| match &change.new {

@@ -81,7 +81,7 @@ async fn services_that_failed_are_looked_at_again_as_the_provider_changes() {
         it.seen().services.insert(Name::new("shop", name), known);
     }
     let first = Duration::from_secs(1000);
-    let queue = Queue::new(Pace { workers: 1, first, longest: first, spread: 0 });
+    let queue = Queue::new(Pace { workers: 1, first, longest: first, spread: 0, rate: None });
     let looked = Mutex::new(Vec::new());
     let looks = queue.clone().run(|name: Name| {
         looked.lock().unwrap().push(name.name);
