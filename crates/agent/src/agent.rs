@@ -507,6 +507,7 @@ pub(crate) mod tests {
             client_authorities: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".into(),
+            cloud: crate::Cloud::default(),
             labels: Vec::new(),
             pods: 110,
             pod_pids: None,

@@ -42,6 +42,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What a node says of its machine where a cloud provider, of another program, is to say the rest.
+#[derive(Clone, Debug, Default)]
+pub struct Cloud {
+    /// Whether there is one: the node waits for it, tainted, and has its addresses from it.
+    pub is_external: bool,
+    /// The machine's id as its provider has it, where it is known: `metal://rack-1/7`.
+    pub provider_id: Option<String>,
+    /// Which of the machine's addresses the provider is to say, where one was named.
+    pub address: Option<IpAddr>,
+}
+
 /// What an agent is told at its start.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -67,6 +78,8 @@ pub struct Setup {
     pub cluster_dns: Vec<IpAddr>,
     /// The cluster's domain.
     pub cluster_domain: String,
+    /// What is said of the machine where a cloud provider describes it.
+    pub cloud: Cloud,
     /// More labels of the node.
     pub labels: Vec<(String, String)>,
     /// How many pods the node takes.

@@ -35,12 +35,36 @@ pub struct Pace {
     /// By up to how many percent a wait after a failure is longer than that, by chance: what failed together, because it was in each
     /// other's way, does not meet again.
     pub spread: u32,
+    /// How often failures are followed by another look, whatever they are of.
+    pub rate: Option<Rate>,
+}
+
+/// How often something may be done: a bucket that fills by so much, and that holds so much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many in a second.
+    pub per_second: u32,
+    /// So many at once, where none was for long.
+    pub burst: u32,
+}
+
+impl Rate {
+    /// That of client-go's queues.
+    pub const OF_CLIENT_GO: Self = Self { per_second: 10, burst: 100 };
+
+    /// How long the next one waits, and when the bucket is full after it; `full` is when it is without it.
+    fn next(self, full: Option<Instant>, now: Instant) -> (Duration, Instant) {
+        let one = Duration::from_secs(1) / self.per_second.max(1);
+        let full = full.map_or(now, |full| full.max(now)) + one;
+        ((full - now).saturating_sub(one.saturating_mul(self.burst)), full)
+    }
 }
 
 impl Default for Pace {
     /// As the sidecars have it: 10 at a time, again after 1 second, doubled up to 5 minutes; and up to a quarter more.
     fn default() -> Self {
-        Self { workers: 10, first: Duration::from_secs(1), longest: Duration::from_secs(300), spread: 25 }
+        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(300));
+        Self { workers: 10, first, longest, spread: 25, rate: None }
     }
 }
 
@@ -58,6 +82,8 @@ struct State<K> {
     queued: BTreeSet<K>,
     busy: BTreeSet<K>,
     later: Later<K>,
+    /// When the bucket of failures is full again.
+    full: Option<Instant>,
     failures: BTreeMap<K, u32>,
 }
 
@@ -110,6 +136,7 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
             busy: BTreeSet::new(),
             later: Later { by_time: BTreeSet::new(), by_key: BTreeMap::new() },
             failures: BTreeMap::new(),
+            full: None,
         };
         Arc::new(Self { pace, state: Mutex::new(state), more: Notify::new() })
     }
@@ -240,7 +267,10 @@ impl<K: Clone + Ord + Send + Debug + 'static> Queue<K> {
                 let doubled =
                     self.pace.first.saturating_mul(1_u32.checked_shl(*failures).unwrap_or(u32::MAX));
                 *failures = failures.saturating_add(1);
-                Some(self.pace.spread(doubled.min(self.pace.longest)))
+                let own = self.pace.spread(doubled.min(self.pace.longest));
+                let of_all = self.pace.rate.map(|rate| rate.next(state.full, Instant::now()));
+                state.full = of_all.map(|(_, full)| full);
+                Some(of_all.map_or(own, |(wait, _)| wait.max(own)))
             }
         };
         if state.queued.contains(&key) {

@@ -3,7 +3,8 @@
 //! A [`world`] holds what is known of Services and their endpoints, from the caches of an API server. A [`plan`] says what of a
 //! Service is to be reached where: no more than a function. The [`plane`] makes it true in the kernel: one nftables table, in which a
 //! change touches elements of maps and little else. [`dns`] answers for the names in it, and asks others for the rest. [`run`] is all of
-//! it beside an API server. [`balancers`] says which addresses of load balancers nodes have to answer for; others do that.
+//! it beside an API server. [`balancers`] says which addresses of load balancers nodes have to answer for; others do that, and [`refused`] refuses what no
+//! Service has there.
 //!
 //! It never: looks at a packet of a connection itself, runs a program, or touches a table of others.
 //!
@@ -17,6 +18,7 @@ pub mod effects;
 pub mod health;
 pub mod plan;
 pub mod plane;
+pub mod refused;
 pub mod run;
 mod table;
 pub mod world;

@@ -1,5 +1,6 @@
 //! The node's object, its lease and its status.
 
+mod cloud;
 pub(crate) mod machine;
 
 use std::collections::BTreeMap;
@@ -81,15 +82,21 @@ impl Node {
     async fn try_register(&self) -> kube::Result<()> {
         let api: Api<Object> = Api::all(self.agent.client.clone());
         let labels = labels(&self.agent);
-        let metadata = json!({"name": self.name(), "labels": labels});
-        match api.get_opt(self.name()).await? {
+        let cloud = &self.agent.setup.cloud;
+        let there = api.get_opt(self.name()).await?;
+        let mut metadata = json!({"labels": labels});
+        if let Some(annotations) = cloud::annotations(cloud, there.is_some()) {
+            metadata["annotations"] = annotations;
+        }
+        match there {
             Some(_) => {
-                let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
+                let patch = Patch::Merge(json!({"metadata": metadata}));
                 api.patch(self.name(), &PatchParams::default(), &patch).await?;
             }
             None => {
-                let node =
-                    serde_json::from_value(json!({"metadata": metadata})).map_err(kube::Error::SerdeError)?;
+                metadata["name"] = json!(self.name());
+                let node = json!({"metadata": metadata, "spec": cloud::spec(cloud)});
+                let node = serde_json::from_value(node).map_err(kube::Error::SerdeError)?;
                 match api.create(&PostParams::default(), &node).await {
                     Err(kube::Error::Api(status)) if status.code == 409 => {}
                     made => drop(made?),
@@ -208,7 +215,9 @@ impl Node {
 
     async fn write(&self, conditions: &[Condition]) -> kube::Result<()> {
         let api: Api<Object> = Api::all(self.agent.client.clone());
-        let old = api.get(self.name()).await?.status.unwrap_or_default().conditions.unwrap_or_default();
+        let old = api.get(self.name()).await?.status.unwrap_or_default();
+        let has_addresses = old.addresses.is_some_and(|all| !all.is_empty());
+        let old = old.conditions.unwrap_or_default();
         let now = Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default());
         let written = conditions.iter().map(|(kind, is, reason, message)| {
             let status = if *is { "True" } else { "False" };
@@ -219,7 +228,13 @@ impl Node {
                 "lastHeartbeatTime": now, "lastTransitionTime": since})
         });
         // By their kinds: those of others stay, also such as come meanwhile.
-        let patch = Patch::Strategic(json!({"status": self.status(&written.collect::<Vec<_>>())}));
+        let mut status = self.status(&written.collect::<Vec<_>>());
+        if cloud::says_addresses(&self.agent.setup.cloud, has_addresses) {
+            let machine = &self.agent.machine;
+            status["addresses"] = json!([{"type": "InternalIP", "address": machine.address},
+                {"type": "Hostname", "address": machine.hostname}]);
+        }
+        let patch = Patch::Strategic(json!({"status": status}));
         api.patch_status(self.name(), &PatchParams::default(), &patch).await.map(drop)
     }
 
@@ -235,8 +250,6 @@ impl Node {
         let runtime = format!("{}://{}", self.version.runtime_name, self.version.runtime_version);
         json!({
             "capacity": amounts, "allocatable": amounts, "conditions": conditions,
-            "addresses": [{"type": "InternalIP", "address": machine.address},
-                {"type": "Hostname", "address": machine.hostname}],
             "volumesInUse": attached, "volumesAttached": devices,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "nodeInfo": {"architecture": machine.architecture, "operatingSystem": "linux",

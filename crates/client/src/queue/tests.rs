@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Next, Pace, Queue};
+use super::{Next, Pace, Queue, Rate};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -146,6 +147,59 @@ fn waits_after_failures_are_spread_and_never_shorter() {
     assert!(waits.iter().any(|wait| *wait != waits[0]), "{waits:?}");
     assert_eq!(Pace { spread: 0, ..pace }.spread(SECOND), SECOND);
     assert!(pace.spread(Duration::from_secs(1 << 40)) >= Duration::from_secs(1 << 40));
+}
+
+/// Nothing waits for the bucket but what has failed.
+#[test]
+fn of_many_that_fail_together_some_are_looked_at_again_at_once_and_the_others_one_after_the_other() {
+    runtime().block_on(async {
+        let pace =
+            Pace { first: SECOND / 1000, spread: 0, rate: Some(Rate::OF_CLIENT_GO), ..Pace::default() };
+        let queue = Queue::new(pace);
+        (0..150).for_each(|key| queue.add(key));
+        let failed = Mutex::new(BTreeSet::new());
+        let say = |key| if failed.lock().unwrap().insert(key) { Next::Again } else { Next::Done };
+        let seen = seen(queue.clone(), 60 * SECOND, say).await;
+        let at = |second: u64| seen.iter().filter(|(_, at)| *at == second).count();
+        // All, and a hundred of them again, and nine in the rest of the second.
+        assert_eq!([0, 1, 2, 3, 4, 5].map(at), [150 + 100 + 9, 10, 10, 10, 10, 1]);
+        assert_eq!((seen.len(), queue.is_empty()), (300, true));
+        // It has filled meanwhile.
+        failed.lock().unwrap().clear();
+        (0..100).for_each(|key| queue.add(key));
+        let seen = self::seen(queue.clone(), 60 * SECOND, say).await;
+        assert!(seen.len() == 200 && seen.iter().all(|(_, at)| *at == 0), "{seen:?}");
+    });
+}
+
+#[test]
+fn who_waits_longer_for_itself_does_so() {
+    runtime().block_on(async {
+        let rate = Some(Rate { per_second: 1, burst: 1 });
+        let queue = Queue::new(Pace { spread: 0, rate, ..Pace::default() });
+        queue.add(1);
+        let seen = seen(queue.clone(), 16 * SECOND, |_| Next::Again).await;
+        assert_eq!(seen.iter().map(|(_, at)| *at).collect::<Vec<_>>(), [0, 1, 3, 7, 15]);
+    });
+}
+
+#[test]
+fn a_bucket_is_emptied_and_fills() {
+    let (rate, start) = (Rate { per_second: 10, burst: 3 }, Instant::now());
+    let mut full = None;
+    let mut waits = |after: u64, count: usize| -> Vec<u64> {
+        let take = |_| {
+            let (wait, then) = rate.next(full, start + SECOND / 1000 * u32::try_from(after).unwrap());
+            full = Some(then);
+            u64::try_from(wait.as_millis()).unwrap()
+        };
+        (0..count).map(take).collect()
+    };
+    assert_eq!(waits(0, 5), [0, 0, 0, 100, 200]);
+    assert_eq!(waits(100, 1), [200], "those before it wait still");
+    assert_eq!(waits(700, 2), [0, 0], "it is full again");
+    assert_eq!(waits(10_000, 4), [0, 0, 0, 100], "it holds no more than that");
+    assert_eq!(Rate { per_second: 0, burst: 0 }.next(None, start).0, SECOND, "never for ever");
 }
 
 #[test]

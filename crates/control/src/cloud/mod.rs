@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use client::cache::Cache;
 use client::events::Events;
-use client::queue::{Next, Pace};
+use client::queue::{Next, Pace, Rate};
 use cpi::contract::{Cidr, CloudProvider};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Service, Taint};
 use kube::{Client, Error};
@@ -34,7 +34,7 @@ use trouble::{OfNodes, Trouble, Waiting};
 
 /// A node that no cloud controller has seen yet has this taint.
 const UNINITIALIZED: &str = "node.cloudprovider.kubernetes.io/uninitialized";
-/// Objects of nodes fail and are looked at again so: client-go's usual pace.
+/// Nodes that failed are looked at again after this long first: client-go's usual pace.
 const NODES: Duration = Duration::from_millis(5);
 /// The longest of these waits.
 const NODES_LONGEST: Duration = Duration::from_secs(1000);
@@ -102,8 +102,13 @@ impl Context {
 
     /// How nodes are looked at that failed.
     fn node_pace(&self) -> Pace {
-        Pace { workers: self.setup.node_syncs, first: NODES, longest: NODES_LONGEST, spread: 0 }
+        of_client_go(self.setup.node_syncs)
     }
+}
+
+/// The pace of client-go's usual queue.
+fn of_client_go(workers: usize) -> Pace {
+    Pace { workers, first: NODES, longest: NODES_LONGEST, spread: 0, rate: Some(Rate::OF_CLIENT_GO) }
 }
 
 /// Runs the controller of nodes' ranges, and once the provider is found, those that it makes possible, until it is dropped. `find`

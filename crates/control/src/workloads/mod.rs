@@ -44,8 +44,13 @@ use kube::{Client, Error};
 use crate::csi;
 
 /// What fails is tried again soon, and not for ever as often.
-const PACE: Pace =
-    Pace { workers: 5, first: Duration::from_millis(100), longest: Duration::from_secs(60), spread: 25 };
+const PACE: Pace = Pace {
+    workers: 5,
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(60),
+    spread: 25,
+    rate: None,
+};
 
 /// What has to come through the cache is asked about after this long, if nothing is heard.
 const LATE: Duration = Duration::from_secs(1);

@@ -168,6 +168,14 @@ pub trait LoadBalancers: Send + Sync {
         false
     }
 
+    /// The same of one service, for a provider of which some load balancers are of their nodes' addresses and others are not; else what
+    /// [`LoadBalancers::is_of_nodes`] says holds for all. It is asked for as often, and before the load balancer is made. A provider
+    /// behind a socket is not asked.
+    fn follows_nodes(&self, service: &Service) -> bool {
+        let _unread = service;
+        self.is_of_nodes()
+    }
+
     /// The load balancer as it is; `None` where there is none.
     fn get_load_balancer<'a>(
         &'a self,

@@ -20,11 +20,50 @@ pub(crate) struct Given<'a> {
     pub(crate) nodes: &'a [Node],
     /// What no load balancer of a pool may have: the addresses of all nodes.
     pub(crate) of_nodes: &'a BTreeSet<IpAddr>,
+    /// Whether the service was given the nodes' addresses though there are pools.
+    pub(crate) follows_nodes: bool,
+}
+
+/// Whether a service asks for nothing, and no pool is for it.
+pub(crate) fn has_no_pool(config: &Config, service: &Service) -> bool {
+    service::pool(service).is_none()
+        && service::requested(service).is_ok_and(|requested| requested.is_empty())
+        && !config.pools.iter().any(|pool| pool.auto_assign && allowed(pool, service).is_ok())
+}
+
+/// Whether a service stays with the nodes' addresses, which it had before there were pools: clients know them, and nothing else is for
+/// it. Those of nodes that are gone may be among them. What is in a pool was given by that, whichever node has taken it since.
+pub(crate) fn stays_with_nodes(given: &Given<'_>, service: &Service) -> bool {
+    let is_of_pool = |address: &IpAddr| given.config.pool_of(*address).is_some();
+    has_no_pool(given.config, service)
+        && !given.own.iter().any(is_of_pool)
+        && (given.follows_nodes || given.own.iter().any(|address| given.of_nodes.contains(address)))
+}
+
+/// Whether a pool is for a service; else why not.
+fn allowed(pool: &Pool, service: &Service) -> Result<(), String> {
+    let metadata = &service.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or_default();
+    if !pool.namespaces.is_empty() && !pool.namespaces.iter().any(|one| one == namespace) {
+        return Err(format!(
+            "pool {} is not for services in namespace {namespace:?}; ask for another, or add it to the pool's namespaces",
+            pool.name
+        ));
+    }
+    let labels = metadata.labels.as_ref();
+    let has = |key: &String, value: &String| labels.and_then(|labels| labels.get(key)) == Some(value);
+    match pool.labels.iter().find(|(key, value)| !has(key, value)) {
+        Some((key, value)) => Err(format!(
+            "pool {} is for services with label {key}={value}; give it that, or ask for another pool",
+            pool.name
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The service's addresses, in the order of its families. What it has it keeps, as long as it may.
 pub(crate) fn allocate(given: &Given<'_>, service: &Service) -> Result<Vec<IpAddr>, Refused> {
-    if given.config.pools.is_empty() {
+    if given.config.pools.is_empty() || stays_with_nodes(given, service) {
         return of_nodes(given, service);
     }
     let requested = service::requested(service)?;
@@ -77,34 +116,13 @@ impl<'a> Asked<'a> {
     fn pools(&self, wanted: Option<&'a Pool>) -> Result<Vec<&'a Pool>, Refused> {
         let all = &self.given.config.pools;
         if let Some(pool) = wanted {
-            self.allowed(pool).map_err(Refused::Failed)?;
+            allowed(pool, self.service).map_err(Refused::Failed)?;
             return Ok(vec![pool]);
         }
         let mut pools: Vec<&Pool> =
-            all.iter().filter(|pool| pool.auto_assign && self.allowed(pool).is_ok()).collect();
+            all.iter().filter(|pool| pool.auto_assign && allowed(pool, self.service).is_ok()).collect();
         pools.sort_by_key(|pool| pool.priority.unwrap_or(u32::MAX));
         Ok(pools)
-    }
-
-    /// Whether a pool is for the service; else why not.
-    fn allowed(&self, pool: &Pool) -> Result<(), String> {
-        let metadata = &self.service.metadata;
-        let namespace = metadata.namespace.as_deref().unwrap_or_default();
-        if !pool.namespaces.is_empty() && !pool.namespaces.iter().any(|one| one == namespace) {
-            return Err(format!(
-                "pool {} is not for services in namespace {namespace:?}; ask for another, or add it to the pool's namespaces",
-                pool.name
-            ));
-        }
-        let labels = metadata.labels.as_ref();
-        let has = |key: &String, value: &String| labels.and_then(|labels| labels.get(key)) == Some(value);
-        match pool.labels.iter().find(|(key, value)| !has(key, value)) {
-            Some((key, value)) => Err(format!(
-                "pool {} is for services with label {key}={value}; give it that, or ask for another pool",
-                pool.name
-            )),
-            None => Ok(()),
-        }
     }
 
     /// An address that the service asks for.
@@ -124,7 +142,7 @@ impl<'a> Asked<'a> {
         }
         // One that it has was given to it when the pool was for it.
         if !self.given.own.contains(&address) {
-            self.allowed(pool)
+            allowed(pool, self.service)
                 .map_err(|why| Refused::Failed(format!("cannot give the service {address}: {why}")))?;
         }
         if self.of_nodes.contains(&address) {
@@ -247,7 +265,7 @@ fn ranges(pools: &[Pool]) -> String {
     format!("{}{more}", all[..all.len().min(5)].join(", "))
 }
 
-/// Without pools: the addresses of the nodes, which all services have, each its ports.
+/// Without pools, or without one that is for it: the addresses of the nodes, which all such services have, each its ports.
 fn of_nodes(given: &Given<'_>, service: &Service) -> Result<Vec<IpAddr>, Refused> {
     if given.nodes.is_empty() {
         // The controller has told that there are none.

@@ -48,6 +48,8 @@ pub(crate) struct State {
     promised: Promised,
     /// Services that wait for addresses, by their uids.
     waiting: BTreeSet<String>,
+    /// Services that were given the nodes' addresses though there are pools: none is for them.
+    with_nodes: BTreeSet<String>,
 }
 
 /// The state that all calls share. One address is given out at a time.
@@ -133,6 +135,10 @@ impl State {
         let services = shown.all();
         held::forget_kept(&mut self.promised, &services, &uid);
         self.waiting.retain(|waiting| services.iter().any(|one| service::uid(one) == waiting));
+        // All of them may be, and who goes is taken out: this is for those that went unseen.
+        if self.with_nodes.len() > services.len() {
+            self.with_nodes.retain(|known| services.iter().any(|one| service::uid(one) == known));
+        }
         let told = services.iter().find(|one| service::uid(one) == uid).map(|one| service::told(one));
         let own = self.promised.get(&uid).cloned().unwrap_or_else(|| told.unwrap_or_default());
         let held = Held::of(&services, &self.promised, service);
@@ -152,10 +158,17 @@ impl State {
                 after: WRITTEN,
             });
         }
-        let given = Given { config: by.config, held: &held, own: &own, nodes, of_nodes: &of_nodes };
+        let follows_nodes = self.with_nodes.contains(&uid);
+        let given =
+            Given { config: by.config, held: &held, own: &own, nodes, of_nodes: &of_nodes, follows_nodes };
         match allocate::allocate(&given, service) {
             Ok(addresses) => {
                 self.waiting.remove(&uid);
+                if !by.config.pools.is_empty() && allocate::stays_with_nodes(&given, service) {
+                    self.with_nodes.insert(uid.clone());
+                } else {
+                    self.with_nodes.remove(&uid);
+                }
                 self.promised.insert(uid, addresses.clone());
                 Ok(addresses)
             }
@@ -175,6 +188,12 @@ impl State {
 impl LoadBalancers for Metal {
     fn is_of_nodes(&self) -> bool {
         self.config().pools.is_empty()
+    }
+
+    fn follows_nodes(&self, service: &Service) -> bool {
+        let config = self.config();
+        let is_with_nodes = || self.balancers.with(|state| state.with_nodes.contains(service::uid(service)));
+        config.pools.is_empty() || is_with_nodes() && allocate::has_no_pool(&config, service)
     }
 
     fn get_load_balancer<'a>(
@@ -205,7 +224,7 @@ impl LoadBalancers for Metal {
         })
     }
 
-    /// Nothing: addresses of pools lead to all nodes, and those of nodes are given anew ([`LoadBalancers::is_of_nodes`]).
+    /// Nothing: addresses of pools lead to all nodes, and those of nodes are given anew ([`LoadBalancers::follows_nodes`]).
     fn update_load_balancer<'a>(&'a self, _: &'a str, _: &'a Service, _: &'a [Node]) -> Answer<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -216,6 +235,7 @@ impl LoadBalancers for Metal {
             self.balancers.with(|state| {
                 state.promised.remove(service::uid(service));
                 state.waiting.remove(service::uid(service));
+                state.with_nodes.remove(service::uid(service));
             });
             Ok(())
         })

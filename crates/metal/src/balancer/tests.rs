@@ -426,6 +426,65 @@ async fn without_pools_services_have_the_nodes_addresses() {
     assert_eq!(stand.ask_for("c", &nodes[1..]).await.unwrap(), ["10.0.0.3"], "10.0.0.2 is a node's");
 }
 
+/// Pools come that are for others: clients know the nodes' addresses, and nothing is for it that could take their place.
+#[tokio::test]
+async fn a_service_that_no_pool_is_for_stays_with_the_nodes_addresses_and_follows_them() {
+    let mut stand = stand("{}");
+    stand.metal.live.settle();
+    let one = |last: &u8| {
+        let address = format!("192.0.2.{last}");
+        node(&format!("n{last}"), &[("InternalIP", address.as_str())])
+    };
+    let nodes = |last: &[u8]| -> Vec<Node> { last.iter().map(one).collect() };
+    stand.make(plain("a"));
+    let got = stand.ask_for("a", &nodes(&[1, 2])).await.unwrap();
+    assert_eq!(got, ["192.0.2.1", "192.0.2.2"]);
+    stand.write("a", &got);
+    let pools = |namespace: &str| {
+        format!("pools: [{{name: lab, addresses: [10.0.0.0/24], namespaces: [{namespace}]}}]")
+    };
+    stand.replace(&pools("shop"));
+    assert!(!stand.metal.follows_nodes(&stand.get("a")), "it is asked for once more");
+    for is_new in [false, true] {
+        if is_new {
+            stand.again();
+        }
+        // One node goes, another comes.
+        let got = stand.ask_for("a", &nodes(&[2, 3])).await.unwrap();
+        assert_eq!(got, ["192.0.2.2", "192.0.2.3"], "after a start: {is_new}");
+        assert!(stand.metal.follows_nodes(&stand.get("a")) && !stand.metal.is_of_nodes());
+        stand.write("a", &got);
+    }
+    // All are others, or there are none for a while.
+    for last in [&[7][..], &[], &[8]] {
+        let got = stand.ask_for("a", &nodes(last)).await.unwrap();
+        assert_eq!(got, last.iter().map(|last| format!("192.0.2.{last}")).collect::<Vec<_>>());
+        stand.write("a", &got);
+    }
+    // Who had none before gets none.
+    stand.make(plain("new"));
+    assert!(stand.refused("new").await.contains("no pool is for it"));
+    assert!(!stand.metal.follows_nodes(&stand.get("new")));
+    // What it asks for it gets or is told why not.
+    stand.make(annotated("a", service::POOL, "lab"));
+    assert!(!stand.metal.follows_nodes(&stand.get("a")));
+    let error = stand.ask_for("a", &nodes(&[8])).await.unwrap_err().to_string();
+    assert!(error.contains("not for services in namespace \"default\""), "{error}");
+    stand.make(plain("a"));
+    assert_eq!(stand.ask_for("a", &nodes(&[8])).await.unwrap(), ["192.0.2.8"]);
+    // A pool comes that is for it.
+    stand.replace(&pools("default"));
+    assert!(!stand.metal.follows_nodes(&stand.get("a")));
+    assert_eq!(stand.ask_for("a", &nodes(&[8])).await.unwrap(), ["10.0.0.0"]);
+    stand.write("a", &["10.0.0.0".into()]);
+    // What it has of a pool it keeps, and moves to no node that takes that.
+    stand.replace(&pools("shop"));
+    assert_eq!(stand.ask_for("a", &nodes(&[8])).await.unwrap(), ["10.0.0.0"]);
+    let taken = [node("n1", &[("InternalIP", "10.0.0.0")])];
+    let error = stand.ask_for("a", &taken).await.unwrap_err().to_string();
+    assert!(error.contains("no pool is for it"), "{error}");
+}
+
 /// The controllers are started while somebody writes their file, from its beginning on.
 #[tokio::test]
 async fn a_start_with_half_a_file_takes_no_address_away() {

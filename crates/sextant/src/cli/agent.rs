@@ -28,6 +28,13 @@ pub(crate) struct AgentArgs {
     /// the machine's default route begins at]
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) node_ip: Option<IpAddr>,
+    /// Another program describes the machine, a provider's controllers (`sextant control --cloud-provider`, or a cloud controller
+    /// manager): a new node is tainted until they have, and its addresses are theirs; --node-ip says which of them it is to have
+    #[arg(long, value_name = "WHERE", value_parser = ["external"])]
+    pub(crate) cloud_provider: Option<String>,
+    /// The machine's id as its cloud provider has it, which a new node is registered with [default: the provider says it]
+    #[arg(long, value_name = "ID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) provider_id: Option<String>,
     /// Another label of the node; give it more than once for more
     #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
     pub(crate) label: Vec<(String, String)>,

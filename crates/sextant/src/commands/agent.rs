@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::agent::Setup;
+use ::agent::{Cloud, Setup};
 use client::kubeconfig;
 use grpc::process;
 use kube::{Client, Config};
@@ -73,6 +73,11 @@ fn setup(data_dir: &Path, run_dir: &Path, args: &AgentArgs, config: &Config) -> 
         client_authorities: authorities(args.client_ca.as_deref(), config)?,
         cluster_dns: args.cluster_dns.clone(),
         cluster_domain: args.cluster_domain.clone(),
+        cloud: Cloud {
+            is_external: args.cloud_provider.is_some(),
+            provider_id: args.provider_id.clone(),
+            address: args.node_ip,
+        },
         labels: args.label.clone(),
         pods: args.max_pods,
         pod_pids: args.pod_pids_limit,
@@ -171,6 +176,20 @@ mod tests {
         let logs = std::fs::canonicalize(at("disk/pods")).unwrap();
         assert_eq!(told(&[]), (logs.clone(), at("log/containers")));
         assert_eq!(told(&["--log-links", "/links"]), (logs, "/links".into()));
+    }
+
+    #[test]
+    fn only_a_provider_of_another_program_can_be_named() {
+        let parse = |more: &[&str]| {
+            let cli = Cli::try_parse_from(["sextant", "agent"].iter().chain(more)).ok()?;
+            let Command::Agent(args) = cli.command else { panic!("another command") };
+            Some((args.cloud_provider, args.provider_id))
+        };
+        assert_eq!(parse(&[]), Some((None, None)));
+        let both = parse(&["--cloud-provider", "external", "--provider-id", "aws:///a/i-1"]);
+        assert_eq!(both, Some((Some("external".into()), Some("aws:///a/i-1".into()))));
+        assert_eq!(parse(&["--cloud-provider", "aws"]), None);
+        assert_eq!(parse(&["--provider-id", ""]), None);
     }
 
     #[test]

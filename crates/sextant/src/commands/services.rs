@@ -120,8 +120,10 @@ async fn serve(
     let dns = if args.no_dns { None } else { Some(dns(args, &setup.own, &world).await?) };
     eprintln!("sextant services: works for {server}, in nftables table inet {}", setup.table);
     let resting = tokio::spawn(process::rest());
-    let announcing =
-        pools.map(|pools| Announcing::new("services", setup.node.clone(), pools, &client, &world));
+    let announcing = pools.map(|pools| {
+        let announcing = Announcing::new("services", setup.node.clone(), pools, &client, &world);
+        announcing.refusing(format!("{}-refused", instance.name))
+    });
     let (reached, are_reached) = tokio::sync::oneshot::channel();
     let ready = || {
         eprintln!("sextant services: all Services are reached");

@@ -6,6 +6,7 @@
 
 mod admits;
 mod claims;
+mod cloud;
 mod drivers;
 mod ends;
 mod fills;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         ends::TESTS,
         forgets::TESTS,
         claims::TESTS,
+        cloud::TESTS,
         drivers::TESTS,
         resize::TESTS,
         fills::TESTS,

@@ -45,6 +45,9 @@ async fn clients_reach_a_load_balancer_by_the_addresses_that_a_node_answers_for(
         }
         let words = format!("address {address} is answered for on link e0 by node node-0");
         stand.rig.event("web", "Announced", &words).await;
+        // What no service has there is refused at once, and what one has is not.
+        stand.until_refused(1, address, 81).await;
+        stand.until_told(1, address, |told| told.is_some()).await;
     }
 
     // Not everybody may come.

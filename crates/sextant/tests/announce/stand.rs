@@ -1,7 +1,7 @@
 //! Nodes and clients on one link, each in a network namespace of its own, and an API server that nodes reach by another way.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -154,6 +154,26 @@ impl Stand {
     pub(crate) async fn until_told(&self, client: usize, address: &str, is: impl Fn(Option<&str>) -> bool) {
         let told = async |_: &Rig| is(self.ask(client, address).as_deref()).then_some(());
         self.rig.until(&format!("client {client} is told what it should be at {address}"), told).await;
+    }
+
+    /// Waits until a client is told that nothing is at a port of an address, by TCP and by UDP.
+    pub(crate) async fn until_refused(&self, client: usize, address: &str, port: u16) {
+        let at = SocketAddr::new(address.parse().unwrap(), port);
+        let patience = Duration::from_secs(3);
+        let by_tcp = || TcpStream::connect_timeout(&at, patience).map(drop);
+        let by_udp = || {
+            let socket = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+            socket.set_read_timeout(Some(patience))?;
+            socket.connect(at)?;
+            socket.send(b"?")?;
+            socket.recv(&mut [0]).map(drop)
+        };
+        let refused = async |_: &Rig| {
+            let both = || Ok([by_tcp(), by_udp()].map(|came| came.err().map(|error| error.kind())));
+            let both = in_netns(&self.lan.hosts[client], both).unwrap();
+            (both == [Some(ErrorKind::ConnectionRefused); 2]).then_some(())
+        };
+        self.rig.until(&format!("client {client} is refused at {at}"), refused).await;
     }
 
     /// The tables of nftables on a node.

@@ -162,6 +162,30 @@ async fn pools_that_come_give_addresses_to_services_that_have_the_nodes() {
 }
 
 #[tokio::test]
+async fn a_service_that_no_pool_is_for_follows_the_nodes() {
+    let mut rig = start(Some("{}"), &[]).await;
+    join(&rig, "node-1", "192.0.2.1").await;
+    expose(&rig, "a").await;
+    has(&rig, "a", &["192.0.2.1"]).await;
+    write(&rig, "pools: [{name: lab, addresses: [10.0.0.0/24], namespaces: [shop]}]");
+    // Once the file is in use, who has no address gets none.
+    expose(&rig, "b").await;
+    event(&rig, "b", "SyncLoadBalancerFailed", "no pool is for it").await;
+    join(&rig, "node-2", "192.0.2.2").await;
+    has(&rig, "a", &["192.0.2.1", "192.0.2.2"]).await;
+    rig.kill("control");
+    say_address(&rig, "node-1", "192.0.2.7").await;
+    rig.again("control");
+    has(&rig, "a", &["192.0.2.2", "192.0.2.7"]).await;
+    say_address(&rig, "node-2", "192.0.2.8").await;
+    has(&rig, "a", &["192.0.2.7", "192.0.2.8"]).await;
+    write(&rig, "pools: [{name: lab, addresses: [10.0.0.0/24], namespaces: [default]}]");
+    service_is(&rig, "a", "of the pool", |a| addresses(a).iter().all(|one| one.starts_with("10.0.0."))).await;
+    service_is(&rig, "b", "of the pool", |b| addresses(b).len() == 1).await;
+    nothing_was_forbidden(&rig);
+}
+
+#[tokio::test]
 async fn nodes_are_the_machines_of_the_inventory() {
     let file = "instances: [{name: node-1, id: rack/1, type: r640, zone: z1, region: r1, labels: {example.com/disk: nvme},
         addresses: [{type: InternalIP, address: 10.0.0.9}]}, {name: node-2, shutdown: true}]";

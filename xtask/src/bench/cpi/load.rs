@@ -21,9 +21,11 @@ pub(super) const SERVICES: usize = 500;
 /// How often is looked.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Longer than anything takes that comes at all.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// What was not followed by anything for so long was the last.
-const QUIET: Duration = Duration::from_secs(3);
+const QUIET: Duration = Duration::from_secs(2);
+/// Longer than anything follows when all is done.
+const LEFT: Duration = Duration::from_secs(60);
 
 const JSON: &str = "application/json";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
@@ -55,6 +57,7 @@ pub(super) struct Round {
 type Step<'a> = (&'static str, Box<dyn Fn(&Site) -> bool + 'a>);
 
 pub(super) async fn round(site: &mut Site, meter: &Meter) -> Result<Round> {
+    // One for each time: minutes are between them, and servers need not keep a connection that rests.
     let mut client = site.endpoint.connect().await?;
     for number in 0..NODES {
         node(&mut client, number).await?;
@@ -76,7 +79,7 @@ pub(super) async fn round(site: &mut Site, meter: &Meter) -> Result<Round> {
             ("nodes' pods are reached", Box::new(move |_: &Site| seen.reached() == nodes)),
         ]
     };
-    let cold = before.phase(site, meter, steps(NODES)).await?;
+    let cold = before.phase(site, meter, seen, steps(NODES)).await?;
     // Those that are started again have less to do.
     let first = site.peak()?;
     let mut before = Before::now(site, meter)?;
@@ -90,10 +93,11 @@ pub(super) async fn round(site: &mut Site, meter: &Meter) -> Result<Round> {
             Box::new(move |site: &Site| site.cloud.count("EnsureLoadBalancer") >= ensured),
         ),
     ];
-    let again = before.phase(site, meter, looked).await?;
+    let again = before.phase(site, meter, seen, looked).await?;
+    let mut client = site.endpoint.connect().await?;
     let mut before = Before::now(site, meter)?;
     node(&mut client, NODES).await?;
-    let join = before.phase(site, meter, steps(NODES + 1)).await?;
+    let join = before.phase(site, meter, seen, steps(NODES + 1)).await?;
     Ok(Round { cold, again, join, memory: first.max(site.peak()?) })
 }
 
@@ -112,9 +116,17 @@ impl Before {
     }
 
     /// Waits until all steps are done and nothing follows; what came of it.
-    async fn phase(&mut self, site: &mut Site, meter: &Meter, steps: Vec<Step<'_>>) -> Result<Phase> {
+    async fn phase(
+        &mut self,
+        site: &mut Site,
+        meter: &Meter,
+        seen: &Seen,
+        steps: Vec<Step<'_>>,
+    ) -> Result<Phase> {
         let mut phase = Phase::default();
         while phase.steps.len() < steps.len() {
+            site.runs()?;
+            seen.follows()?;
             let now = self.began.elapsed();
             for (name, is_done) in &steps {
                 if !phase.steps.contains_key(name) && is_done(site) {
@@ -136,15 +148,16 @@ impl Before {
         phase.cpu = (meter.cpu()? - self.cpu).as_secs_f64();
         while since.elapsed() < QUIET {
             tokio::time::sleep(PAUSE * 20).await;
+            site.runs()?;
             // Routes are looked at all the time, and volumes' controllers look for drivers.
             let mut now = (site.cloud.calls(), site.audit.requests()?.clone());
             now.0.remove("ListRoutes");
             now.1.retain(|request, _| super::table::is_of_clouds(request));
             if now != last {
-                if done.elapsed() > PATIENCE {
+                if done.elapsed() > LEFT {
                     let (calls, requests) = (since_then(&now.0, &last.0), since_then(&now.1, &last.1));
                     return Err(format!(
-                        "all is done, but it is not quiet in {PATIENCE:?}: calls {calls:?} and requests {requests:?} still come; \
+                        "all is done, but it is not quiet in {LEFT:?}: calls {calls:?} and requests {requests:?} still come; \
                          the controllers said last: {}",
                         site.words()
                     )

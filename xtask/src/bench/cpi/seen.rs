@@ -28,6 +28,8 @@ struct NodeState {
 struct State {
     nodes: BTreeMap<String, NodeState>,
     services: BTreeMap<String, bool>,
+    /// A watch that has ended.
+    ended: Option<&'static str>,
 }
 
 /// All nodes and services as they were last told of.
@@ -46,7 +48,7 @@ impl Seen {
             ("/api/v1/nodes", take_node as fn(&mut State, &Value)),
             ("/api/v1/services", take_service as fn(&mut State, &Value)),
         ] {
-            let mut connection = endpoint.connect().await?;
+            let (of, mut connection) = (path, endpoint.connect().await?);
             let list = connection.done(Method::GET, &format!("{path}?{MARK}"), "", Bytes::new()).await?;
             let list: Value = serde_json::from_slice(&list)?;
             list["items"].as_array().into_iter().flatten().for_each(|one| take(&mut lock(&state), one));
@@ -64,6 +66,7 @@ impl Seen {
                         take(&mut lock(&state), &event["object"]);
                     }
                 }
+                lock(&state).ended = Some(of);
                 drop(connection);
             });
         }
@@ -72,6 +75,11 @@ impl Seen {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+
+    /// Whether it still hears of changes: where it does not, nobody need wait for them.
+    pub(super) fn follows(&self) -> Result<()> {
+        self.state().ended.map_or(Ok(()), |of| Err(format!("the watch of {of} has ended").into()))
     }
 
     pub(super) fn initialized(&self) -> usize {

@@ -16,16 +16,16 @@ const PODS: &str = "10.64.0.0/14";
 /// MiB, which no audit log of a round comes to.
 const LOG: &str = "100000";
 
-/// A site; its processes end with it.
+/// A site; its processes end with it, in this order: a provider waits for who still asks it.
 pub(super) struct Site {
-    pub(super) endpoint: Endpoint,
-    pub(super) audit: Audit,
-    pub(super) cloud: Cloud,
-    program: PathBuf,
     control: Option<Ended>,
     /// The provider, which is this process, has as much of the processors.
     beside: Option<Beside>,
-    _api: Ended,
+    pub(super) cloud: Cloud,
+    api: Ended,
+    pub(super) endpoint: Endpoint,
+    pub(super) audit: Audit,
+    program: PathBuf,
     place: tempfile::TempDir,
 }
 
@@ -39,7 +39,7 @@ impl Site {
         let cloud = Cloud::serve(place.path().join("cloud.sock"))?;
         let (program, audit) = (program.to_owned(), Audit::new(&audit));
         let beside = Some(meter.beside()?);
-        Ok(Self { endpoint, audit, cloud, program, control: None, beside, _api: api, place })
+        Ok(Self { control: None, beside, cloud, api, endpoint, audit, program, place })
     }
 
     /// Starts the controllers; those that ran are killed first.
@@ -58,6 +58,7 @@ impl Site {
             "--allocate-node-cidrs",
         ]);
         control.arg("--kubeconfig").arg(kubeconfig(place));
+        kernel::command::dies_with_thread(&mut control);
         self.control = Some(spawn(meter, control, &place.join("control.log"))?);
         self.beside = Some(meter.beside()?);
         Ok(())
@@ -66,6 +67,19 @@ impl Site {
     /// KiB that the controllers have had resident at most.
     pub(super) fn peak(&self) -> Result<f64> {
         self.control.as_ref().ok_or("no controllers run")?.peak()
+    }
+
+    /// Whether its programs run: what has ended does nothing any more, and nobody need wait for it.
+    pub(super) fn runs(&mut self) -> Result<()> {
+        let api = self.api.0.try_wait()?;
+        let control = self.control.as_mut().map(|control| control.0.try_wait()).transpose()?.flatten();
+        for (name, ended) in [("the API server", api), ("sextant control", control)] {
+            if let Some(status) = ended {
+                let words = self.words();
+                return Err(format!("{name} has ended ({status}); the controllers said last: {words}").into());
+            }
+        }
+        Ok(())
     }
 
     /// What the controllers have said at last, for errors.

@@ -5,10 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use super::load::{NODES, Phase, Round, SERVICES};
+use super::metal::Metal;
 use crate::bench::median;
 
-/// What must be asked for of the provider, for so many nodes and services that are new or are looked at. Routes are listed every 10 s,
-/// as long as it takes.
+/// What must be asked for of the provider, for so many nodes and services that are new or are looked at. Routes are listed after
+/// changes of nodes, once a second at most, as long as it takes.
 type Needs = &'static [(&'static str, usize)];
 
 /// Each node is asked about once, each load balancer made once.
@@ -37,6 +38,11 @@ const REQUESTS_AGAIN: Needs = &[("list nodes", 1), ("list services", 1), ("creat
 const CALLS_JOIN: Needs = &[("InstanceMetadata", 1), ("UpdateLoadBalancer", SERVICES), ("CreateRoute", 1)];
 const REQUESTS_JOIN: Needs =
     &[("patch nodes", 2), ("patch nodes/status", 2), ("create events", 1 + SERVICES)];
+
+/// Milliseconds within which the client of a machine without a cloud is served by a new Service.
+const REACHED: f64 = 100.0;
+/// Milliseconds within which it is served again when the node that answers is cut off.
+const TAKEN: f64 = 1000.0;
 
 /// Whether a request is one of the controllers of clouds. Those of volumes are in the same process.
 pub(super) fn is_of_clouds(request: &str) -> bool {
@@ -70,16 +76,59 @@ struct Table {
     listed: usize,
 }
 
+/// One figure of all rounds, and what was promised.
+#[derive(Debug, Serialize)]
+struct Row {
+    what: &'static str,
+    /// Milliseconds.
+    value: f64,
+    bound: Option<f64>,
+}
+
+impl Row {
+    fn is_kept(&self) -> bool {
+        self.bound.is_none_or(|most| self.value <= most)
+    }
+}
+
+/// Each median is that of all, each worst the median of the rounds' worst.
+fn of_metal(rounds: &[Metal]) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let mut pair = |of: fn(&Metal) -> &[f64], median_of, worst_of, bound| {
+        let all: Vec<f64> = rounds.iter().flat_map(|round| of(round).iter().copied()).collect();
+        let worst = |round: &Metal| of(round).iter().copied().fold(f64::NAN, f64::max);
+        let worst: Vec<f64> = rounds.iter().map(worst).collect();
+        rows.push(Row { what: median_of, value: median(&all), bound: None });
+        rows.push(Row { what: worst_of, value: median(&worst), bound: Some(bound) });
+    };
+    pair(
+        |round| round.reached.as_slice(),
+        "a new Service, to the first answer",
+        "the worst of a round",
+        REACHED,
+    );
+    pair(
+        |round| round.taken.as_slice(),
+        "a node cut off, to the other's answer",
+        "the worst of a round",
+        TAKEN,
+    );
+    rows
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct Outcome {
     rounds: usize,
+    metal: Vec<Row>,
+    /// Whether metal keeps what is promised.
+    kept: bool,
     /// MiB that the controllers had resident at most, median.
     memory: f64,
     phases: Vec<Table>,
 }
 
 impl Outcome {
-    pub(super) fn new(rounds: &[Round]) -> Self {
+    pub(super) fn new(rounds: &[Round], metal: &[Metal]) -> Self {
         let phase = |name, calls, requests, of: fn(&Round) -> &Phase| {
             table(name, &rounds.iter().map(of).collect::<Vec<_>>(), calls, requests)
         };
@@ -89,7 +138,9 @@ impl Outcome {
             phase("a node joins", CALLS_JOIN, REQUESTS_JOIN, |round| &round.join),
         ];
         let memory = median(&rounds.iter().map(|round| round.memory / 1024.0).collect::<Vec<_>>());
-        Self { rounds: rounds.len(), memory, phases }
+        let metal = of_metal(metal);
+        let kept = metal.iter().all(Row::is_kept);
+        Self { rounds: rounds.len(), metal, kept, memory, phases }
     }
 }
 
@@ -164,7 +215,17 @@ impl fmt::Display for Outcome {
                 phase.listed, phase.others
             )?;
         }
-        Ok(())
+        writeln!(f, "\nmetal, ms, by a client in another network namespace")?;
+        for row in &self.metal {
+            write!(f, "  {:<38} {:>8.1}", row.what, row.value)?;
+            match row.bound {
+                Some(most) => {
+                    writeln!(f, "  at most {most}: {}", if row.is_kept() { "kept" } else { "NOT KEPT" })?;
+                }
+                None => writeln!(f)?,
+            }
+        }
+        writeln!(f, "{}", if self.kept { "kept" } else { "NOT KEPT" })
     }
 }
 
@@ -201,5 +262,22 @@ mod tests {
         assert_eq!(of(&told.calls, "ListRoutes"), None);
         assert_eq!(of(&told.requests, "patch nodes (409)"), Some((4, 0)));
         assert_eq!((told.others, told.listed), (1, 2));
+    }
+
+    #[test]
+    fn what_is_promised_of_metal_is_judged_by_the_worst_of_each_round() {
+        let round = |worst: f64| Metal { reached: vec![20.0, worst, 30.0], taken: vec![600.0, 700.0, 650.0] };
+        let kept = |rounds: &[Metal]| Outcome::new(&[], rounds).kept;
+        assert!(
+            kept(&[round(40.0), round(100.0), round(400.0)]),
+            "one round of three may have been disturbed"
+        );
+        assert!(!kept(&[round(40.0), round(100.5), round(400.0)]));
+        let slow = Metal { taken: vec![1001.0], ..round(40.0) };
+        assert!(!kept(&[slow]));
+        assert!(!kept(&[]) && !kept(&[Metal::default()]), "what was not measured is not kept");
+        let rows = of_metal(&[round(40.0)]);
+        let figures: Vec<f64> = rows.iter().map(|row| row.value).collect();
+        assert_eq!(figures, [30.0, 40.0, 650.0, 700.0]);
     }
 }

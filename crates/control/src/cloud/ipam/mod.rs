@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use client::cache::{Change, Name};
 use client::events::Events;
-use client::queue::{Next, Pace, Queue};
+use client::queue::{Next, Queue};
 use cpi::contract::Cidr;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 
-use super::{Context, Failed, Metrics, NODES, NODES_LONGEST, pod_cidrs};
+use super::{Context, Failed, Metrics, pod_cidrs};
 use ranges::Ranges;
 
 /// So many nodes are looked at at the same time.
@@ -140,7 +140,7 @@ impl Ipam {
         let Some(masks) = setup.masks.filter(|_| setup.controllers.ipam) else { return Ok(None) };
         let given = Given::new(&setup.cluster_cidrs, &setup.service_cidrs, masks)?;
         given.count(&context.metrics);
-        let queue = Queue::new(Pace { workers: WORKERS, first: NODES, longest: NODES_LONGEST, spread: 0 });
+        let queue = Queue::new(super::of_client_go(WORKERS));
         let events = context.events("cidrAllocator");
         let it = Self { context, given: Arc::new(Mutex::new(given)), queue, events };
         it.listen();

@@ -3,6 +3,7 @@
 mod plan;
 #[cfg(test)]
 mod tests;
+mod times;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,10 +16,11 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use super::Context;
 use super::trouble::{Failing, Trouble};
+use times::Times;
 
 /// So many calls run at the same time.
 const CALLS: usize = 200;
@@ -38,11 +40,10 @@ struct Controller<'a> {
 
 /// Works until it is dropped. A provider may come to have routes, or have none any more, while it runs.
 pub(super) async fn run(context: Arc<Context>, provider: Arc<dyn CloudProvider>, trouble: &Trouble) {
-    let mut times = tokio::time::interval(context.setup.route_period);
-    times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut times = Times::of(&context.nodes, context.setup.route_period);
     let (waiting, mut had) = (waiting(&context), false);
     loop {
-        times.tick().await;
+        times.next().await;
         let Some(routes) = provider.routes() else {
             trouble.no_routes().await;
             // Each time: what was said a moment ago may not be known yet, and what could not be written is to be.

@@ -57,6 +57,17 @@ fn leads(route: &Route, node: &Node, cidr: &str) -> bool {
     range(&route.destination_cidr) == range(cidr) && !route.blackhole && is_there
 }
 
+/// What of a node routes depend on: of one without ranges none do.
+fn shape(node: &Node) -> Option<(&[String], &[NodeAddress])> {
+    let ranges = pod_cidrs(node);
+    (!ranges.is_empty()).then(|| (ranges, addresses(node)))
+}
+
+/// Whether a node's change may change routes.
+pub(super) fn is_news(old: Option<&Node>, new: Option<&Node>) -> bool {
+    old.and_then(shape) != new.and_then(shape)
+}
+
 /// What is to be done, by the routes that the provider lists.
 pub(super) fn plan<'a>(
     nodes: impl IntoIterator<Item = &'a Node> + Clone,

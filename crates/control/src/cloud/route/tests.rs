@@ -6,7 +6,7 @@ use cpi::contract::{Cidr, Node, Route};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::plan::{Plan, plan, said};
+use super::plan::{Plan, is_news, plan, said};
 
 fn node(name: &str, ip: &str, ranges: &[&str]) -> Node {
     serde_json::from_value(
@@ -205,6 +205,32 @@ fn duplicate_pod_cidr() {
     ];
     let plan = planned(&nodes, &[route("r1", "node-1", "10.120.0.0/24")], ONE);
     assert_eq!((created(&plan), deleted(&plan)), (vec![("node-2", "10.120.0.0/24")], vec![]));
+}
+
+/// Ours: what KEP-5237 has the controller look for, and a node without ranges is no news before it has one.
+#[test]
+fn what_is_news_of_a_node() {
+    let has = |ip: &str, ranges: &[&str]| Some(node("node-1", ip, ranges));
+    let mut told = has("192.168.0.1", &["10.120.0.0/24"]);
+    if let Some(node) = &mut told {
+        node.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        node.status.get_or_insert_default().conditions = Some(Vec::new());
+    }
+    let plain = || has("192.168.0.1", &["10.120.0.0/24"]);
+    for (name, old, new, is) in [
+        ("a node with a range joins", None, plain(), true),
+        ("a node with a range goes", plain(), None, true),
+        ("a node without one joins", None, has("192.168.0.1", &[]), false),
+        ("it gets one", has("192.168.0.1", &[]), plain(), true),
+        ("another range", plain(), has("192.168.0.1", &["10.120.1.0/24"]), true),
+        ("another address", plain(), has("192.168.0.2", &["10.120.0.0/24"]), true),
+        ("another address without a range", has("192.168.0.1", &[]), has("192.168.0.2", &[]), false),
+        ("labels and conditions", plain(), told, false),
+        ("nothing", plain(), plain(), false),
+    ] {
+        assert_eq!(is_news(old.as_ref(), new.as_ref()), is, "{name}");
+        assert_eq!(is_news(new.as_ref(), old.as_ref()), is, "{name}, back");
+    }
 }
 
 /// TestUpdateNetworkingCondition.

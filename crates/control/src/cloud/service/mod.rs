@@ -112,7 +112,8 @@ pub(super) async fn run(
     services.filled().await;
     let view = Arc::new(View::of(services.clone(), context.nodes.clone()));
     provider.see_services(view.clone());
-    let pace = Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0 };
+    let pace =
+        Pace { workers: context.setup.service_syncs, first: FIRST, longest: LONGEST, spread: 0, rate: None };
     let queue = Queue::new(pace);
     let its = queue.clone();
     services.listen(move |change| match &change.new {
@@ -207,7 +208,7 @@ impl Controller<'_> {
             } else if let Some(led) = led
                 && !plan::is_news(Some(&before), service)
             {
-                let is_of_nodes = self.balancers.is_of_nodes();
+                let is_of_nodes = self.balancers.follows_nodes(service);
                 if !is_of_nodes && !led.is_of_nodes {
                     return self.lead(name, service, &led).await;
                 }
@@ -250,7 +251,7 @@ impl Controller<'_> {
             self.tell_of_none(service).await;
         }
         // Before it is asked: where that changes meanwhile, this is looked at once more.
-        let led = self.known_by(&nodes, self.balancers.is_of_nodes());
+        let led = self.known_by(&nodes, self.balancers.follows_nodes(service));
         match self.balancers.ensure_load_balancer(self.cluster(), service, &nodes).await {
             Ok(status) => {
                 self.events.normal(service, "EnsuredLoadBalancer", "Ensured load balancer").await;
@@ -299,7 +300,7 @@ impl Controller<'_> {
     /// Writes the status of a load balancer where it is another than the service has.
     async fn tell(&self, name: &Name, service: &Service, status: &LoadBalancerStatus) -> Result<(), Failed> {
         // What was written a moment ago may not have come back yet.
-        if plan::status(&self.services.newest(service)) == *status {
+        if plan::is_same(&plan::status(&self.services.newest(service)), status) {
             return Ok(());
         }
         let ingress = status.ingress.as_ref().filter(|all| !all.is_empty());

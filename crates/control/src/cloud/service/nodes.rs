@@ -8,7 +8,7 @@ use client::cache::Name;
 use client::queue::Queue;
 use cpi::contract::{CloudProvider, Error, Node, Service};
 
-use super::{Controller, Failed, Led, lock, plan};
+use super::{Controller, Failed, Known, Led, lock, plan};
 
 /// Services that nodes' news are for, and have not been looked at since.
 #[derive(Debug, Default)]
@@ -21,15 +21,26 @@ impl Controller<'_> {
     /// Has every service that was looked at looked at again when other nodes are there. What is not known yet reads them anyway.
     pub(super) fn follow_nodes(&self, queue: &Arc<Queue<Name>>, provider: &Arc<dyn CloudProvider>) {
         let (queue, seen, provider) = (queue.clone(), self.seen.clone(), provider.clone());
-        let is_of_nodes = move || provider.load_balancers().is_some_and(|balancers| balancers.is_of_nodes());
+        // Of one that is known to be led the provider has said so; of one that fails or is being made it is asked.
+        let follows = move |service: &Service, led: Option<bool>| {
+            let asked =
+                || provider.load_balancers().is_some_and(|balancers| balancers.follows_nodes(service));
+            led.unwrap_or_else(asked)
+        };
         self.context.nodes.listen(move |change| {
             let (old, new) = (change.old.as_deref(), change.new.as_deref());
-            let is_news = plan::is_nodes_news(old, new) || plan::is_addresses_news(old, new) && is_of_nodes();
-            if !is_news {
+            let is_of_all = plan::is_nodes_news(old, new);
+            if !is_of_all && !plan::is_addresses_news(old, new) {
                 return;
             }
+            let known = |(name, known): (&Name, &Known)| {
+                (name.clone(), known.service.clone(), known.led.as_ref().map(|led| led.is_of_nodes))
+            };
+            let all: Vec<_> = lock(&seen).services.iter().map(known).collect();
+            // Without the lock: a provider may look at services.
+            let names = all.into_iter().filter(|(_, service, led)| is_of_all || follows(service, *led));
+            let names: Vec<Name> = names.map(|(name, ..)| name).collect();
             let mut seen = lock(&seen);
-            let names: Vec<Name> = seen.services.keys().cloned().collect();
             if !names.is_empty() {
                 seen.round.began.get_or_insert_with(Instant::now);
             }
@@ -39,22 +50,23 @@ impl Controller<'_> {
     }
 
     /// Has services looked at again for which the provider may do something else now: those whose load balancers failed, where it
-    /// says so, and all where load balancers come to be of the nodes' addresses, or come to be not.
+    /// says so, and those that come to be of the nodes' addresses, or come to be not.
     pub(super) async fn follow_provider(&self, queue: &Queue<Name>, provider: &dyn CloudProvider) {
         let mut seen = provider.revision();
         loop {
             tokio::time::sleep(self.context.setup.node_monitor).await;
-            let (revision, is_of_nodes) = (provider.revision(), self.balancers.is_of_nodes());
+            let revision = provider.revision();
             let has_changed = std::mem::replace(&mut seen, revision) != revision;
-            let is_due = |known: &super::Known| match &known.led {
-                Some(led) => led.is_of_nodes != is_of_nodes,
-                None => has_changed,
+            let known = |(name, known): (&Name, &Known)| {
+                (name.clone(), known.service.clone(), known.led.as_ref().map(|led| led.is_of_nodes))
             };
-            let services = self.seen();
-            let due = services.services.iter().filter(|(_, known)| is_due(known));
-            let due: Vec<Name> = due.map(|(name, _)| name.clone()).collect();
-            drop(services);
-            queue.add_all(due);
+            let all: Vec<_> = self.seen().services.iter().map(known).collect();
+            // Without the lock: a provider may look at services.
+            let is_due = |service: &Service, led: Option<bool>| {
+                led.map_or(has_changed, |was| was != self.balancers.follows_nodes(service))
+            };
+            let due = all.into_iter().filter(|(_, service, led)| is_due(service, *led));
+            queue.add_all(due.map(|(name, ..)| name));
         }
     }
 

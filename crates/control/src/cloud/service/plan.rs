@@ -1,6 +1,6 @@
 //! What services want of their provider, and which nodes they are led to.
 
-use cpi::contract::LoadBalancerStatus;
+use cpi::contract::{LoadBalancerIngress, LoadBalancerStatus};
 use k8s_openapi::api::core::v1::{Node, Service, ServicePort, ServiceSpec};
 use std::collections::BTreeMap;
 
@@ -176,4 +176,25 @@ pub(super) fn named(nodes: &[Node]) -> String {
 /// The status that a service has of its load balancer.
 pub(super) fn status(service: &Service) -> LoadBalancerStatus {
     service.status.as_ref().and_then(|status| status.load_balancer.clone()).unwrap_or_default()
+}
+
+/// Whether two statuses come to the same once they are written: providers may leave out what the API server fills in.
+pub(super) fn is_same(one: &LoadBalancerStatus, other: &LoadBalancerStatus) -> bool {
+    kept(one) == kept(other)
+}
+
+/// The ingress points of a status as the API server keeps them: what is empty is not there, and an address of which is not said how it
+/// behaves is one that packets for it reach nodes with.
+fn kept(status: &LoadBalancerStatus) -> Vec<LoadBalancerIngress> {
+    let points = status.ingress.iter().flatten().cloned();
+    let as_kept = points.map(|mut point| {
+        point.ip = point.ip.filter(|ip| !ip.is_empty());
+        point.hostname = point.hostname.filter(|name| !name.is_empty());
+        point.ports = point.ports.filter(|ports| !ports.is_empty());
+        if point.ip.is_some() && point.ip_mode.is_none() {
+            point.ip_mode = Some("VIP".into());
+        }
+        point
+    });
+    as_kept.collect()
 }

@@ -6,7 +6,7 @@ mod stand;
 
 use std::sync::Arc;
 
-use cpi::contract::{Node, Service};
+use cpi::contract::{LoadBalancerStatus, Node, Service};
 use serde_json::{Value, json};
 
 use super::plan::{self, FINALIZER, Wish};
@@ -246,6 +246,45 @@ fn nodes_are_known_by_name_and_instance() {
         plan::known_by(&[node("a", &[("spec.providerID", Value::Null)])]),
         "with empty providerID"
     );
+}
+
+/// Ours.
+#[test]
+fn statuses_are_compared_as_the_api_server_keeps_them() {
+    let status =
+        |points: Value| -> LoadBalancerStatus { serde_json::from_value(json!({"ingress": points})).unwrap() };
+    let ip = |mode: Value| json!([{"ip": "192.0.2.1", "ipMode": mode}]);
+    for (name, one, other, is) in [
+        ("it is filled in", ip(Value::Null), ip(json!("VIP")), true),
+        ("another one", ip(Value::Null), ip(json!("Proxy")), false),
+        ("both say so", ip(json!("Proxy")), ip(json!("Proxy")), true),
+        ("another address", ip(json!("VIP")), json!([{"ip": "192.0.2.2"}]), false),
+        (
+            "a name has none",
+            json!([{"hostname": "a.example"}]),
+            json!([{"hostname": "a.example", "ip": ""}]),
+            true,
+        ),
+        ("and another none", json!([{"hostname": "a.example"}]), json!([{"hostname": "b.example"}]), false),
+        ("no ports", ip(Value::Null), json!([{"ip": "192.0.2.1", "ports": []}]), true),
+        (
+            "ports",
+            ip(Value::Null),
+            json!([{"ip": "192.0.2.1", "ports": [{"port": 80, "protocol": "TCP"}]}]),
+            false,
+        ),
+        ("nothing", Value::Null, json!([]), true),
+        ("something", Value::Null, ip(Value::Null), false),
+        (
+            "the order says which is first",
+            json!([{"ip": "192.0.2.1"}, {"ip": "192.0.2.2"}]),
+            json!([{"ip": "192.0.2.2"}, {"ip": "192.0.2.1"}]),
+            false,
+        ),
+    ] {
+        let (one, other) = (status(one), status(other));
+        assert_eq!((plan::is_same(&one, &other), plan::is_same(&other, &one)), (is, is), "{name}");
+    }
 }
 
 #[test]

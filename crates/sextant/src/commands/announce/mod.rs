@@ -25,6 +25,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher;
+use services::refused::{Now, Refuser};
 use services::world::World;
 use tokio::sync::{Notify, mpsc};
 
@@ -139,6 +140,8 @@ pub(super) struct Announcing {
     due: Arc<Due>,
     file: ConfigFile,
     node: String,
+    /// In which table of nftables ports that no Service has are refused, if they are.
+    refused: Option<String>,
 }
 
 impl Announcing {
@@ -153,7 +156,12 @@ impl Announcing {
         let due = Arc::new(Due::default());
         let tell = due.clone();
         world.listen(move |name| tell.tell(|changed| changed.services.extend([name.clone()])));
-        Self { command, client: client.clone(), world: world.clone(), due, file, node }
+        Self { command, client: client.clone(), world: world.clone(), due, file, node, refused: None }
+    }
+
+    /// The same, and ports that no Service has are refused at addresses that are answered for, by this table of nftables.
+    pub(super) fn refusing(self, table: String) -> Self {
+        Self { refused: Some(table), ..self }
     }
 
     /// Answers until it is dropped; then nobody of this node does. It is to begin when what is answered for is reached here. `ready` is
@@ -167,9 +175,16 @@ impl Announcing {
         nodes.filled().await;
         let (tell, mut said) = mpsc::channel::<Said>(WAITING);
         let setup = Setup { node: self.node.clone(), cluster };
+        let refuser = self.refused.map(Refuser::start).transpose();
+        let refuser = refuser.context(|| "start to refuse ports that no Service has".into())?;
         // It is called by the announcer's thread, which waits for nobody.
-        let announcer =
-            Announcer::start(setup, move |what| drop(tell.try_send(what))).map_err(|e| may_not(&e))?;
+        let told = move |what: Said| {
+            if let Some(refuser) = &refuser {
+                note(refuser, &what);
+            }
+            drop(tell.try_send(what));
+        };
+        let announcer = Announcer::start(setup, told).map_err(|e| may_not(&e))?;
         self.file.tell_if_empty(self.command);
         let routing = Routing::new(self.command, &self.client, &self.node);
         let mut people = People::new(self.command, &self.client, &self.world, &self.node);
@@ -229,6 +244,16 @@ impl Announcing {
             never = wishing => never,
             never = routing.follow() => match never {},
         }
+    }
+}
+
+/// Hands on which addresses this node answers for.
+fn note(refuser: &Refuser, what: &Said) {
+    match what {
+        Said::Announced { address, link } => refuser.note(*address, link, Now::Answered),
+        Said::Withdrawn { address, link } => refuser.note(*address, link, Now::Left),
+        Said::Contested { address, link, .. } => refuser.note(*address, link, Now::Contested),
+        Said::Defended { .. } | Said::Nowhere { .. } | Said::Failed { .. } => {}
     }
 }
 

@@ -17,6 +17,8 @@ use super::super::{Controller, Known, Led, View};
 struct Changing {
     revision: AtomicU64,
     is_of_nodes: AtomicBool,
+    /// Of each service by itself.
+    follows_nodes: AtomicBool,
 }
 
 impl CloudProvider for Changing {
@@ -36,6 +38,10 @@ fn unasked<T: Send + 'static>() -> Answer<'static, T> {
 impl LoadBalancers for Changing {
     fn is_of_nodes(&self) -> bool {
         self.is_of_nodes.load(Ordering::SeqCst)
+    }
+
+    fn follows_nodes(&self, _: &Service) -> bool {
+        self.is_of_nodes() || self.follows_nodes.load(Ordering::SeqCst)
     }
 
     fn get_load_balancer<'a>(&'a self, _: &'a str, _: &'a Service) -> Answer<'a, Option<LoadBalancerStatus>> {
@@ -75,7 +81,7 @@ async fn services_that_failed_are_looked_at_again_as_the_provider_changes() {
         it.seen().services.insert(Name::new("shop", name), known);
     }
     let first = Duration::from_secs(1000);
-    let queue = Queue::new(Pace { workers: 1, first, longest: first, spread: 0 });
+    let queue = Queue::new(Pace { workers: 1, first, longest: first, spread: 0, rate: None });
     let looked = Mutex::new(Vec::new());
     let looks = queue.clone().run(|name: Name| {
         looked.lock().unwrap().push(name.name);
@@ -94,6 +100,13 @@ async fn services_that_failed_are_looked_at_again_as_the_provider_changes() {
         assert_eq!(at_last().await, ["failed"], "once");
         provider.is_of_nodes.store(true, Ordering::SeqCst);
         // Until it is looked at, which nobody does here.
+        let names = at_last().await;
+        assert!(!names.is_empty() && names.iter().all(|name| name == "well"), "{names:?}");
+        provider.is_of_nodes.store(false, Ordering::SeqCst);
+        // The last look of before may come at the same moment.
+        at_last().await;
+        assert_eq!(at_last().await, [""; 0], "it is as it was");
+        provider.follows_nodes.store(true, Ordering::SeqCst);
         let names = at_last().await;
         assert!(!names.is_empty() && names.iter().all(|name| name == "well"), "{names:?}");
     };

@@ -370,6 +370,20 @@ async fn what_is_so_already_is_not_written() {
     }
 }
 
+/// Ours: a process that is started again writes no status that is there, also where the API server has filled in what the provider leaves out.
+#[tokio::test]
+async fn what_the_api_server_fills_in_is_no_change() {
+    let point = |mode: &str| json!({"ingress": [{"ip": "192.0.2.1", "ipMode": mode}]});
+    for (mode, writes) in [("VIP", &[""; 0][..]), ("Proxy", &["PATCH web/status"])] {
+        let fields = [held(), ("status.loadBalancer", point(mode))];
+        let (server, cloud) = (serving([named("web", &fields)]), Cloud::there());
+        let it = controller(&server, &cloud).await;
+        assert_eq!(it.look(&key("web")).await, Next::Done, "{mode}");
+        assert_eq!(cloud.calls(), ["create web node1"], "{mode}");
+        assert_eq!(server.state().writes, writes, "{mode}");
+    }
+}
+
 /// TestServiceQueueDelay. Ours: the same of a service that is cleaned up, and of one that is gone.
 #[tokio::test]
 async fn service_queue_delay() {

@@ -1,0 +1,253 @@
+//! Ports that no Service has, at addresses of load balancers that this node answers for: who comes there is told so at once, as by a
+//! machine that has the address. Without it the node would have the packet go on to where nobody is.
+//!
+//! It is a table of its own beside that of Services, which the kernel takes away with the process: what is answered for goes with that,
+//! too. Its chains come after those of Services, and see what these have sent nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use kernel::netlink::{Protocol, Socket};
+use kernel::nft::{
+    Base, Chain, Element, Expression, Family, Field, Header, Hook, Meta, Register, Set, TYPE_LOCAL,
+    Transaction, Value,
+};
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const SCTP: u8 = 132;
+/// Behind the translation of Services (-100).
+const PRIORITY: i32 = -90;
+
+/// The addresses, of each family.
+const ADDRESSES: [(bool, &str); 2] = [(true, "addresses4"), (false, "addresses6")];
+
+/// What has become of an address on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Now {
+    /// It is answered for.
+    Answered,
+    /// It is not any more. The link may be gone, and with it its name.
+    Left,
+    /// Somebody else has it there, whether or not it was answered for.
+    Contested,
+}
+
+/// Refuses until it is dropped.
+#[derive(Debug)]
+pub struct Refuser(Sender<Said>);
+
+type Said = (IpAddr, String, Now);
+
+impl Refuser {
+    /// In this table (family inet) of the calling thread's network namespace, which is made once there is an address. What the kernel
+    /// refuses (tables that belong to their process are there since Linux 5.12) is a warning.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(table: String) -> std::io::Result<Self> {
+        let (sender, said) = channel();
+        // The kernel may take its time.
+        std::thread::Builder::new()
+            .name("refused".into())
+            .spawn(move || keep(&mut Table { name: table, made: None }, &said))?;
+        Ok(Self(sender))
+    }
+
+    /// Notes what has become of an address on a link. It does not wait.
+    pub fn note(&self, address: IpAddr, link: &str, now: Now) {
+        // The thread listens as long as this is there.
+        let _ = self.0.send((address, link.to_owned(), now));
+    }
+}
+
+fn keep(table: &mut Table, said: &Receiver<Said>) {
+    let (mut held, mut told) = (Held::default(), String::new());
+    while let Ok(first) = said.recv() {
+        held.note(first);
+        // Many come together.
+        said.try_iter().for_each(|said| held.note(said));
+        match table.want(&held.addresses()) {
+            Ok(()) => told.clear(),
+            Err(error) => {
+                let text = error.to_string();
+                if text != told {
+                    eprintln!("sextant services: warning: ports that no Service has are not refused: {text}");
+                    told = text;
+                }
+            }
+        }
+    }
+}
+
+/// What is answered for, and on which links.
+#[derive(Debug, Default)]
+struct Held(BTreeMap<IpAddr, BTreeSet<String>>);
+
+impl Held {
+    fn note(&mut self, (address, link, now): Said) {
+        if now == Now::Answered {
+            self.0.entry(address).or_default().insert(link);
+            return;
+        }
+        let Some(links) = self.0.get_mut(&address) else { return };
+        let was_there = links.remove(&link);
+        // By a name that is not known one has left that is: rather nothing is refused than for ever.
+        if links.is_empty() || !was_there && now == Now::Left {
+            self.0.remove(&address);
+        }
+    }
+
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.0.keys().copied().collect()
+    }
+}
+
+/// The table, where it is made.
+#[derive(Debug)]
+struct Table {
+    name: String,
+    made: Option<Made>,
+}
+
+#[derive(Debug)]
+struct Made {
+    /// The table is there as long as this.
+    socket: Socket,
+    there: BTreeSet<IpAddr>,
+}
+
+impl Table {
+    /// Has these addresses, and no others, be in it. After an error there is no table: the next call makes it anew.
+    fn want(&mut self, addresses: &BTreeSet<IpAddr>) -> kernel::Result<()> {
+        let mut change = Transaction::new();
+        let mut made = match self.made.take() {
+            Some(made) => made,
+            None if addresses.is_empty() => return Ok(()),
+            None => {
+                make(&mut change, &self.name);
+                Made { socket: Socket::open(Protocol::Netfilter)?, there: BTreeSet::new() }
+            }
+        };
+        for (ipv4, set) in ADDRESSES {
+            let of = |all: &BTreeSet<IpAddr>, but: &BTreeSet<IpAddr>| -> Vec<Element> {
+                all.difference(but).filter(|address| address.is_ipv4() == ipv4).map(element).collect()
+            };
+            change.delete_elements(Family::Inet, &self.name, set, &of(&made.there, addresses));
+            change.add_elements(Family::Inet, &self.name, set, &of(addresses, &made.there), true);
+        }
+        change.commit(&mut made.socket)?;
+        made.there.clone_from(addresses);
+        self.made = Some(made);
+        Ok(())
+    }
+}
+
+fn element(address: &IpAddr) -> Element {
+    Element { key: Value::new().address(*address).into_bytes(), ..Element::default() }
+}
+
+/// Makes the table with all in it but addresses.
+fn make(change: &mut Transaction, table: &str) {
+    let family = Family::Inet;
+    change.add_owned_table(family, table, Some("sextant services: ports that no Service has"));
+    for (ipv4, name) in ADDRESSES {
+        let key: &[Field] = if ipv4 { &[Field::IPV4] } else { &[Field::IPV6] };
+        change.add_set(family, table, &Set { name, key, target: None, interval: false });
+    }
+    for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
+        // Of a flow the first packet alone is seen: what is no flow any more is not torn down.
+        let base = Some(Base { kind: "nat", hook, priority: PRIORITY, accept: true });
+        change.add_chain(family, table, &Chain { name, base });
+        for (ipv4, set) in ADDRESSES {
+            for protocol in [TCP, UDP, SCTP] {
+                change.add_rule(family, table, name, &refuse(ipv4, set, protocol), None);
+            }
+        }
+    }
+}
+
+/// What comes to one of the addresses by a protocol with ports is refused. What a link of this node has is its kernel's affair, and
+/// neighbours ask for the addresses by a protocol without.
+fn refuse(ipv4: bool, set: &'static str, protocol: u8) -> Vec<Expression<'static>> {
+    let register = Register(0);
+    let is = |equal, value: Vec<u8>| Expression::Compare { register, equal, value };
+    let (offset, len) = if ipv4 { (16, 4) } else { (24, 16) };
+    vec![
+        Expression::Meta { key: Meta::Family, to: register },
+        is(true, vec![if ipv4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]),
+        Expression::Meta { key: Meta::Protocol, to: register },
+        is(true, vec![protocol]),
+        Expression::Payload { header: Header::Network, offset, len, to: register },
+        Expression::Lookup { set, register, to: None, invert: false },
+        Expression::AddressType { to: register },
+        is(false, TYPE_LOCAL.to_ne_bytes().to_vec()),
+        Expression::Reject { reset: protocol == TCP },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::namespace::in_new_netns;
+    use kernel::nft::{elements, tables};
+
+    use super::*;
+
+    fn ips(all: &[&str]) -> BTreeSet<IpAddr> {
+        all.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn an_address_is_answered_for_as_long_as_it_is_on_some_link() {
+        let mut held = Held::default();
+        let mut note = |address: &str, link: &str, now: Now| {
+            held.note((address.parse().unwrap(), link.to_owned(), now));
+            held.addresses()
+        };
+        let (answered, left, contested) = (Now::Answered, Now::Left, Now::Contested);
+        assert_eq!(note("192.0.2.7", "e0", answered), ips(&["192.0.2.7"]));
+        assert_eq!(note("192.0.2.7", "e1", answered), ips(&["192.0.2.7"]));
+        assert_eq!(note("2001:db8::7", "e0", answered), ips(&["192.0.2.7", "2001:db8::7"]));
+        assert_eq!(note("192.0.2.7", "e0", left), ips(&["192.0.2.7", "2001:db8::7"]), "on e1 still");
+        assert_eq!(note("192.0.2.7", "e1", left), ips(&["2001:db8::7"]));
+        assert_eq!(note("192.0.2.8", "e0", left), ips(&["2001:db8::7"]), "it was never there");
+        assert_eq!(note("2001:db8::7", "e9", contested), ips(&["2001:db8::7"]), "it was not asked for there");
+        assert_eq!(note("192.0.2.9", "e0", answered).len(), 2);
+        assert_eq!(note("192.0.2.9", "e0", contested), ips(&["2001:db8::7"]), "it is somebody else's");
+        assert_eq!(note("2001:db8::7", "number 7", left), ips(&[]), "its link has gone with its name");
+    }
+
+    /// Root.
+    #[test]
+    fn the_table_has_what_is_wanted_and_goes_with_its_process() {
+        in_new_netns(|| {
+            let mut other = Socket::open(Protocol::Netfilter)?;
+            let mut table = Table { name: "test-refused".into(), made: None };
+            table.want(&ips(&[]))?;
+            assert_eq!(tables(&mut other, Family::Inet)?, [""; 0], "nothing is made for nothing");
+            let mut there = |table: &mut Table, all: &[&str]| -> kernel::Result<[usize; 2]> {
+                table.want(&ips(all))?;
+                let mut count = |set: &str| -> kernel::Result<usize> {
+                    Ok(elements(&mut other, Family::Inet, "test-refused", set)?.len())
+                };
+                Ok([count("addresses4")?, count("addresses6")?])
+            };
+            assert_eq!(there(&mut table, &["192.0.2.7", "192.0.2.8", "2001:db8::7"])?, [2, 1]);
+            assert_eq!(there(&mut table, &["192.0.2.7", "192.0.2.8", "2001:db8::7"])?, [2, 1]);
+            assert_eq!(there(&mut table, &["192.0.2.8", "2001:db8::8", "2001:db8::9"])?, [1, 2]);
+            assert_eq!(there(&mut table, &[])?, [0, 0]);
+            // Somebody else has made one of that name: that is an error, and another try once it is gone.
+            let mut second = Table { name: "test-refused".into(), made: None };
+            assert!(second.want(&ips(&["192.0.2.7"])).is_err());
+            drop(table);
+            second.want(&ips(&["192.0.2.7"]))?;
+            drop(second);
+            assert_eq!(tables(&mut other, Family::Inet)?, [""; 0]);
+            Ok(())
+        })
+        .unwrap();
+    }
+}
