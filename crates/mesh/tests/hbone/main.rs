@@ -330,3 +330,25 @@ fn a_pod_that_is_closed_stays_so_while_nobody_serves_it() {
         assert_eq!(asked(&site.other, at(WEB, WEB_PORT)).peer, OTHER);
     }
 }
+
+#[test]
+fn what_was_open_before_goes_on_until_the_pod_is_closed() {
+    let mut site = Site::new();
+    let inside = site.other.run(|| TcpListener::bind((OTHER, 9000)).unwrap());
+    let guest = site.guest("10.55.0.9");
+    let mut visitor = guest.run(|| connect(at(OTHER, 9000)));
+    let (mut host, _) = inside.accept().unwrap();
+    site.other_joins();
+    for _ in 0..3 {
+        host.write_all(b"hello").unwrap();
+        visitor.read_exact(&mut [0; 5]).unwrap();
+        visitor.write_all(b"hello").unwrap();
+        host.read_exact(&mut [0; 5]).unwrap();
+    }
+    // Nobody has seen who has begun it, so it may be from somebody who is to be kept out.
+    mesh::capture::close(&site.other, &site::names(), &site::node_addresses()).unwrap();
+    visitor.write_all(b"hello").unwrap();
+    assert!(has_ended(&mut visitor));
+    // The pod's program hears of it as well, when it next says something.
+    until("it is told", || host.write_all(b"hello").is_err());
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -72,6 +73,8 @@ struct Kept {
     record: RecordId,
     /// Of what brings answers back to who connects for others, where that is needed.
     returning: Option<RecordId>,
+    /// Of values of the namespace that are others meanwhile.
+    settings: [Option<RecordId>; 2],
 }
 
 impl Members {
@@ -237,7 +240,7 @@ impl Members {
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
         for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, returning: None });
+            self.forget(Kept { inode, record, returning: None, settings: [None; 2] });
         }
     }
 
@@ -271,14 +274,17 @@ impl Members {
         };
         let table = Effect::NetnsTable { netns: netns.clone(), inode, family, table };
         let record = self.owner.record(table)?;
-        let mut kept = Kept { inode, record, returning: None };
+        let mut kept = Kept { inode, record, returning: None, settings: [None; 2] };
         if node.is_some() {
+            let netns = netns.clone();
             let returning =
                 Effect::NetnsReturn { netns, inode, mark: RETURNING.mark, table: RETURNING.table };
             kept.returning = Some(self.owner.record(returning)?);
         }
-        let begun = Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from).and_then(
-            |(capture, listeners)| {
+        let begun = self
+            .prepare(&file, netns, &mut kept)
+            .and_then(|()| Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from))
+            .and_then(|(capture, listeners)| {
                 let network = Network(self.last + 1);
                 let netns = file.try_clone().context(|| "keep its network namespace".into())?;
                 let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
@@ -288,8 +294,7 @@ impl Members {
                     .context(|| "serve it".into())
                     .inspect_err(|_| self.known.is_over(network))?;
                 Ok((network, capture, netns))
-            },
-        );
+            });
         match begun {
             Ok((network, capture, netns)) => {
                 self.last += 1;
@@ -303,6 +308,31 @@ impl Members {
                 Err(failure)
             }
         }
+    }
+
+    /// Has connections of a pod kept that are open, those from before included, when its rules come.
+    fn prepare(&mut self, file: &File, netns: PathBuf, kept: &mut Kept) -> Result<()> {
+        let settings = capture::keep(file, &self.names)?;
+        let known = self.owner.records();
+        for (record, setting) in kept.settings.iter_mut().zip(&settings) {
+            // What is there may be of this, or of one before it: on record is what was there before both.
+            let before = known.iter().find_map(|(_, effect)| match effect {
+                Effect::NetnsSysctl { inode, name, value, .. }
+                    if *inode == kept.inode && name == setting.name =>
+                {
+                    Some(value.clone())
+                }
+                _ => None,
+            });
+            let effect = Effect::NetnsSysctl {
+                netns: netns.clone(),
+                inode: kept.inode,
+                name: setting.name.into(),
+                value: before.unwrap_or_else(|| setting.before.clone()),
+            };
+            *record = Some(self.owner.record(effect)?);
+        }
+        capture::set(file, &settings).map_err(Failure::from)
     }
 
     /// New connections of a pod go their own way. One that was closed is open then, or when its last connection has ended.
@@ -340,7 +370,7 @@ impl Members {
             self.captured.values().map(|captured| captured.kept).chain(self.leaving.values().copied());
         let is_needed = others.any(|other| other.inode == kept.inode)
             || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        for record in [Some(kept.record), kept.returning].into_iter().flatten() {
+        for record in [Some(kept.record), kept.returning].into_iter().chain(kept.settings).flatten() {
             let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
             if let Err(error) = done {
                 eprintln!("sextant mesh: warning: {error}");
@@ -376,7 +406,9 @@ impl Members {
 /// The network namespace in which an effect is, by its inode.
 fn namespace(effect: &Effect) -> Option<u64> {
     match effect {
-        Effect::NetnsTable { inode, .. } | Effect::NetnsReturn { inode, .. } => Some(*inode),
+        Effect::NetnsTable { inode, .. }
+        | Effect::NetnsReturn { inode, .. }
+        | Effect::NetnsSysctl { inode, .. } => Some(*inode),
         _ => None,
     }
 }
