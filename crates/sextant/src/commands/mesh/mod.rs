@@ -42,7 +42,7 @@ pub(super) use ask::run as ask;
 use identities::{Identities, Wanted};
 use known::Known;
 use lines::{Lines, Log};
-use members::Members;
+use members::{Answer, Asking, Members};
 use plane::{Outlets, Trust, Way};
 use proofs::Proofs;
 use sandboxes::Sandboxes;
@@ -252,7 +252,15 @@ impl Source {
     }
 }
 
-/// Goes by what the API server, or the control plane, and the runtime tell.
+/// Waits for the runtime, if it is being asked.
+async fn answered(asking: &mut Option<Asking>) -> Answer {
+    match asking {
+        Some(asking) => asking.await,
+        None => pending().await,
+    }
+}
+
+/// Goes by what the API server, or the control plane, and the runtime tell. Nothing waits for the runtime but what only it can tell.
 async fn look_after(
     members: &mut Members,
     known: &Known,
@@ -266,6 +274,9 @@ async fn look_after(
     let mut builder = Builder::default();
     let mut is_known = false;
     let mut next = Instant::now();
+    let mut asking: Option<Asking> = None;
+    // Whether something has changed since the runtime was asked.
+    let mut is_stale = false;
     loop {
         tokio::select! {
             delta = deltas.recv() => {
@@ -282,17 +293,27 @@ async fn look_after(
                 if !is_of_pods {
                     continue;
                 }
+                is_stale = true;
             }
             Some(network) = overs.recv() => {
                 members.over(network);
                 continue;
             }
-            () = proved(), if is_known => {}
-            () = sleep_until(next), if is_known => {}
+            () = proved(), if is_known => is_stale = true,
+            answer = answered(&mut asking) => {
+                asking = None;
+                let have_sandboxes = members.found(answer)?;
+                next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
+            }
+            () = sleep_until(next), if is_known && asking.is_none() => is_stale = true,
         }
-        // Nobody is captured before it is known where connections go.
-        let have_sandboxes = members.settle().await?;
-        next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
+        members.settle()?;
+        // Nobody is captured before it is known where connections go: that is where the first change comes from.
+        if is_stale && asking.is_none() {
+            is_stale = false;
+            next = Instant::now() + LOOK;
+            asking = members.ask();
+        }
     }
 }
 
