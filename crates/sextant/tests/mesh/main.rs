@@ -220,6 +220,21 @@ async fn changes_hold_while_the_runtime_does_not_answer() {
     assert_eq!(pods.tables(0), Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn objects_of_a_kind_that_is_served_no_more_are_gone() {
+    let (mut rig, runtime) = cluster([1, 0]).await;
+    let pods = Pods::new(1);
+    objects::pod(&rig, "member", true).await;
+    runtime.add("s0", "member", &pods.pin(0, &rig));
+    until(&rig, "the pod is served", || pods.asks(0) == "v1").await;
+    objects::serve_splits(&rig, false).await;
+    // Without the split the Service has the endpoints of both.
+    until(&rig, "the split is gone", || pods.asks(0) == "v2").await;
+    objects::serve_splits(&rig, true).await;
+    until(&rig, "the split is there again", || (0..20).all(|_| pods.asks(0) == "v1")).await;
+    assert_eq!(rig.end("mesh"), Some(0), "{}", rig.words("mesh"));
+}
+
 /// Whether a child process has ended, though nobody has waited for it.
 fn is_dead(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
