@@ -210,7 +210,7 @@ impl Source {
             }
         };
         let way = Way { at, trust, token: args.control_token.clone(), node: node.to_owned() };
-        Ok((Self::Plane(way, Proofs::new()), whose))
+        Ok((Self::Plane(way, Proofs::new(&args.trust_domain)), whose))
     }
 
     /// What proves who members are, if there is something.
