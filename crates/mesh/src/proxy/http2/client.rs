@@ -228,7 +228,12 @@ impl Session {
         }
         // All who wait for one connection that is not there yet have one failure.
         let unreached = backend.filter(|backend| !backend.is_open());
-        let known = unreached.is_some_and(|backend| std::mem::replace(&mut backend.blamed, true));
+        let counts = exchange.pick.as_ref().is_some_and(|pick| pick.counts(now));
+        let known = unreached.is_some_and(|backend| {
+            let known = backend.blamed;
+            backend.blamed |= counts;
+            known
+        });
         if let Some(pick) = exchange.pick.as_ref().filter(|_| !known) {
             pick.went(Went::Badly(504, now.saturating_duration_since(exchange.began)), now);
         }
