@@ -36,6 +36,13 @@ pub(super) struct Secured {
 #[error("there is no certificate, or none that has not expired, for this pod's identity {0}")]
 pub(super) struct NoCertificate(Arc<str>);
 
+/// No more is opened to a peer.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this pod has {1} connections of the mesh to {0} already, as many as it may, and none of them has room"
+)]
+pub(super) struct Full(IpAddr, usize);
+
 /// Connections of each pod to each peer.
 type Peers = HashMap<(Network, IpAddr), Vec<Rc<Link>>>;
 
@@ -163,7 +170,8 @@ impl Proxy {
         links.retain(|link| {
             // Those with a certificate that was replaced, or to who has the address no more, are left to their streams.
             let is_good = link.serial == secured.held.serial && link.identity == secured.identity;
-            if !is_good && !link.is_over() {
+            // So are those whose peer bears no more of what is broken off: it would end all of them.
+            if !link.is_over() && (!is_good || link.is_weary()) {
                 link.retire();
             }
             is_good && !link.is_over()
@@ -171,6 +179,9 @@ impl Proxy {
         let now = SystemTime::now();
         if !fresh && let Some(link) = links.iter().find(|link| link.has_room(now)) {
             return Ok((link.clone(), true));
+        }
+        if links.len() >= self.settings.links {
+            return Err(io::Error::other(Full(to.ip(), links.len())));
         }
         let at = SocketAddr::new(to.ip(), PORT);
         let (patience, stall) = (self.settings.connect, self.settings.stall);
