@@ -37,7 +37,8 @@ pub(super) fn tell(node: &Node, record: &Record, netns: &Path) {
 }
 
 fn asked(socket: &Path, record: &Record, netns: &Path) -> Result<Answer, Error> {
-    let file = File::open(netns).map_err(|e| Error::because(format!("cannot open {}", netns.display()), e))?;
+    let file =
+        File::open(netns).map_err(|e| Error::because(format!("cannot open {}", netns.display()), e))?;
     let whose = record.config.metadata.clone().unwrap_or_default();
     let sandbox = Sandbox {
         namespace: whose.namespace,

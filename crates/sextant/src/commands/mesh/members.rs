@@ -1,9 +1,12 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
+mod told;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,6 +22,7 @@ use smi::model::{Delta, Entry, Key, Mode};
 use super::known::Known;
 use super::sandboxes::Sandboxes;
 use crate::failure::{Context, Failure, Result};
+use told::Awaited;
 
 /// All of it. What it has made in pods is on record before it is made.
 pub(super) struct Members {
@@ -61,6 +65,8 @@ struct Captured {
     netns: File,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
+    /// Somebody has told of it, and the runtime does not list it yet.
+    awaited: Option<Awaited>,
     /// The rules, which go with it.
     capture: Capture,
 }
@@ -161,7 +167,10 @@ impl Members {
             }
         };
         self.troubles.remove(&None);
-        let gone = |(name, captured): &(&Name, &Captured)| there.get(*name) != Some(&captured.sandbox);
+        self.listed(&there);
+        let gone = |(name, captured): &(&Name, &Captured)| {
+            captured.awaited.is_none() && there.get(*name) != Some(&captured.sandbox)
+        };
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             // A member whose sandbox is not ready, or another, is still to be guarded.
@@ -258,8 +267,14 @@ impl Members {
 
     async fn enter(&mut self, name: &Name, sandbox: &str) -> Result<()> {
         let netns = self.sandboxes.netns(sandbox).await?;
-        let say = || format!("open its network namespace {}", netns.display());
-        let file = File::open(&netns).context(say)?;
+        let file =
+            File::open(&netns).context(|| format!("open its network namespace {}", netns.display()))?;
+        self.enter_at(name, sandbox, netns, file)
+    }
+
+    /// The same, where it is known where the sandbox's network namespace is.
+    fn enter_at(&mut self, name: &Name, sandbox: &str, netns: PathBuf, file: File) -> Result<()> {
+        let say = || format!("look at its network namespace {}", netns.display());
         let inode = file.metadata().context(say)?.ino();
         if inode == self.home {
             return Err(Failure::new("it has the node's network, which is everybody's"));
@@ -294,7 +309,8 @@ impl Members {
             Ok((network, capture, netns)) => {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
-                let captured = Captured { sandbox, network, kept, netns, is_closed: None, capture };
+                let (is_closed, awaited) = (None, None);
+                let captured = Captured { sandbox, network, kept, netns, is_closed, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }
