@@ -1,6 +1,7 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
 mod guard;
+mod told;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ use super::known::Known;
 use super::sandboxes::{Found, Sandboxes};
 use crate::failure::{Context, Failure, Result};
 use guard::{Barred, own_addresses};
+use told::Awaited;
 
 /// What the runtime has told, and who has asked it.
 pub(super) type Answer = (Sandboxes, Result<Found>);
@@ -72,6 +74,8 @@ struct Captured {
     netns: File,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
+    /// Somebody has told of it, and the runtime does not list it yet.
+    awaited: Option<Awaited>,
     /// The rules, which go with it.
     capture: Capture,
 }
@@ -208,7 +212,10 @@ impl Members {
             }
         };
         self.troubles.remove(&None);
-        let gone = |(name, captured): &(&Name, &Captured)| ready.get(*name) != Some(&captured.sandbox);
+        self.listed(&ready);
+        let gone = |(name, captured): &(&Name, &Captured)| {
+            captured.awaited.is_none() && ready.get(*name) != Some(&captured.sandbox)
+        };
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             // A member whose sandbox is not ready, or another, is still to be guarded.
@@ -304,13 +311,18 @@ impl Members {
 
     /// A network namespace that is not the node's own, and its inode.
     fn namespace_at(&self, path: &Path) -> Result<(File, u64)> {
-        let say = || format!("open its network namespace {}", path.display());
-        let file = File::open(path).context(say)?;
-        let inode = file.metadata().context(say)?.ino();
-        if inode == self.home {
+        let file = File::open(path).context(|| format!("open its network namespace {}", path.display()))?;
+        let inode = self.inode_of(&file, path)?;
+        Ok((file, inode))
+    }
+
+    fn inode_of(&self, file: &File, path: &Path) -> Result<u64> {
+        let found =
+            file.metadata().context(|| format!("look at its network namespace {}", path.display()))?;
+        if found.ino() == self.home {
             return Err(Failure::new("it has the node's network, which is everybody's"));
         }
-        Ok((file, inode))
+        Ok(found.ino())
     }
 
     /// Puts on record that a namespace has the table which keeps connections.
@@ -321,7 +333,13 @@ impl Members {
     }
 
     fn enter(&mut self, name: &Name, sandbox: &str, path: &Path) -> Result<()> {
-        let (file, inode) = self.namespace_at(path)?;
+        let (file, _) = self.namespace_at(path)?;
+        self.enter_at(name, sandbox, path, file)
+    }
+
+    /// The same, of a namespace that is open already.
+    fn enter_at(&mut self, name: &Name, sandbox: &str, path: &Path, file: File) -> Result<()> {
+        let inode = self.inode_of(&file, path)?;
         let node = match &self.certificates {
             Some(_) => Some(own_addresses()?),
             None => None,
@@ -349,7 +367,8 @@ impl Members {
             Ok((network, capture, netns)) => {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
-                let captured = Captured { sandbox, network, kept, netns, is_closed: None, capture };
+                let (is_closed, awaited) = (None, None);
+                let captured = Captured { sandbox, network, kept, netns, is_closed, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }

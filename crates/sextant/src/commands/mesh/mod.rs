@@ -10,6 +10,7 @@ mod plane;
 mod proofs;
 mod routes;
 mod sandboxes;
+mod told;
 mod why;
 mod wire;
 
@@ -29,7 +30,7 @@ use mesh::proxy::{Builder, Network, Settings};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smi::compile;
 use smi::model::Delta;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,6 +47,7 @@ use members::{Answer, Asking, Members};
 use plane::{Outlets, Trust, Way};
 use proofs::Proofs;
 use sandboxes::Sandboxes;
+use told::{Early, Listening, Told};
 
 /// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
 const LOOK: Duration = Duration::from_secs(5);
@@ -118,6 +120,7 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let certificates = proofs.as_ref().map(Proofs::certificates);
     let known = Known::new(looker, &node, &whose, certificates.clone());
     let telling = Telling::start(instance, args, &known).await?;
+    let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
     let mut members = Members::new(serving, owner, whom, certificates, known.clone())?;
     let resting = tokio::spawn(process::rest());
@@ -126,11 +129,13 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let following = source.follow(tell, &node, wanted.all());
     let told = (deltas, &mut overs, proofs.as_ref());
     let done = tokio::select! {
-        outcome = look_after(&mut members, &known, &mut wanted, told) => outcome,
+        outcome = look_after(&mut members, &known, &mut wanted, told, &mut pods) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
     resting.abort();
+    // Who tells of a pod now is told that nobody is there.
+    drop((listening, pods));
     leave(members, &mut overs).await;
     telling.end();
     done
@@ -266,6 +271,7 @@ async fn look_after(
     known: &Known,
     wanted: &mut Wanted,
     (mut deltas, overs, proofs): (UnboundedReceiver<Delta>, &mut UnboundedReceiver<Network>, Option<&Proofs>),
+    pods: &mut Receiver<Told>,
 ) -> Result<()> {
     let proved = async || match proofs {
         Some(proofs) => proofs.changed().await,
@@ -277,6 +283,7 @@ async fn look_after(
     let mut asking: Option<Asking> = None;
     // Whether something has changed since the runtime was asked.
     let mut is_stale = false;
+    let mut early = Early::default();
     loop {
         tokio::select! {
             delta = deltas.recv() => {
@@ -290,6 +297,7 @@ async fn look_after(
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");
                 }
+                early.serve(members)?;
                 if !is_of_pods {
                     continue;
                 }
@@ -299,7 +307,20 @@ async fn look_after(
                 members.over(network);
                 continue;
             }
-            () = proved(), if is_known => is_stale = true,
+            // Whoever tells of a pod waits, and so does the pod.
+            Some(told) = pods.recv() => {
+                early.enter(told);
+                early.serve(members)?;
+                continue;
+            }
+            () = early.due() => {
+                early.serve(members)?;
+                continue;
+            }
+            () = proved(), if is_known => {
+                early.serve(members)?;
+                is_stale = true;
+            }
             answer = answered(&mut asking) => {
                 asking = None;
                 let have_sandboxes = members.found(answer)?;
