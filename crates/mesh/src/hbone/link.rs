@@ -97,6 +97,8 @@ pub(crate) struct Link {
     refused: Cell<bool>,
     /// So many streams were broken off, less those that time has let pass, and until when it has.
     aborts: Cell<(u32, Instant)>,
+    /// It was asked about that the peer has parted.
+    parted: Cell<bool>,
 }
 
 impl std::fmt::Debug for Link {
@@ -161,6 +163,7 @@ impl Link {
             retired: Cell::new(false),
             refused: Cell::new(false),
             aborts: Cell::new((0, reactor.now())),
+            parted: Cell::new(false),
         })
     }
 
@@ -368,9 +371,14 @@ impl Link {
         self.wake();
     }
 
-    /// Tells the peer to open no more streams.
+    /// Tells the peer to open no more streams, here or over another connection: nobody serves this pod any more.
     pub(crate) fn leave(&self) {
-        self.inner.borrow_mut().streams.connection.leave(true);
+        self.inner.borrow_mut().streams.connection.part();
         self.wake();
+    }
+
+    /// Whether the peer has said so, if this was not asked since.
+    pub(crate) fn take_parted(&self) -> bool {
+        self.inner.borrow().streams.connection.has_parted() && !self.parted.replace(true)
     }
 }

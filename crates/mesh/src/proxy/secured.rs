@@ -57,10 +57,19 @@ pub(super) struct Links {
 impl Links {
     /// Forgets those that are over.
     pub(super) fn sweep(&self) {
-        self.list.borrow_mut().retain(|_, links| {
+        self.list.borrow_mut().retain(|(_, at), links| {
+            links.iter().for_each(|link| self.note_parted(*at, link));
             links.retain(|link| !link.is_over());
             !links.is_empty()
         });
+    }
+
+    /// Of who has said, and proved who it is, that nobody serves it any more it is not remembered that it has answered: as before it first did, it may be
+    /// asked in plain text, if it takes that from anybody.
+    fn note_parted(&self, at: IpAddr, link: &Link) {
+        if link.take_parted() {
+            self.spoken.borrow_mut().remove(&(at, link.identity.clone()));
+        }
     }
 
     /// Ends those of a network with their last streams.
@@ -168,6 +177,7 @@ impl Proxy {
         let mut list = self.links.list.borrow_mut();
         let links = list.entry((origin.network(), to.ip())).or_default();
         links.retain(|link| {
+            self.links.note_parted(to.ip(), link);
             // Those with a certificate that was replaced, or to who has the address no more, are left to their streams.
             let is_good = link.serial == secured.held.serial && link.identity == secured.identity;
             // So are those whose peer bears no more of what is broken off: it would end all of them.

@@ -309,6 +309,28 @@ fn a_member_that_nobody_serves_yet_is_asked_in_plain_text_and_then_never_again()
 }
 
 #[test]
+fn who_says_that_nobody_serves_it_any_more_is_asked_in_plain_text() {
+    const WORDS: &[u8] = b"words that anybody may read";
+    let mut site = Site::new();
+    let listener = site.listen(9100);
+    std::thread::spawn(move || {
+        for visitor in listener.incoming() {
+            // Whoever is gone does not hear it.
+            let _gone = visitor.unwrap().write_all(WORDS);
+        }
+    });
+    let frames = site.sniff();
+    let hears = |site: &Site| {
+        let mut visitor = site.client.run(|| connect(at(WEB, 9100)));
+        visitor.read_exact(&mut [0; WORDS.len()]).is_ok()
+    };
+    assert!(hears(&site));
+    assert!(!frames.try_iter().any(|frame| has(&frame, WORDS)), "it was not encrypted");
+    site.web_leaves();
+    until("it is asked in plain text", || hears(&site) && frames.try_iter().any(|frame| has(&frame, WORDS)));
+}
+
+#[test]
 fn a_pod_that_is_closed_stays_so_while_nobody_serves_it() {
     let mut site = Site::new();
     let elsewhere = site.other.run(|| TcpListener::bind((OTHER, 9000)).unwrap());

@@ -144,6 +144,12 @@ impl Site {
         guest
     }
 
+    /// `web`'s node lets go of it, as at its end when it is told to end.
+    pub(crate) fn web_leaves(&mut self) {
+        drop(self.captured.remove(1));
+        self.nodes[1].leave(Network(2)).unwrap();
+    }
+
     /// The rules in all pods go, as when the nodes' processes are killed.
     pub(crate) fn lose(&mut self) {
         self.captured.clear();
