@@ -7,8 +7,8 @@
 //!   connections that are open when the rules go, or nothing that the process sends as it ends would reach who waits for it. Whoever captures
 //!   a pod records it first, and deletes it when nothing of the pod is open any more.
 //!
-//! What is open when a pod is captured goes on as it was: between the two tables `nf_conntrack_tcp_loose` is set to 0, so that the kernel takes no connection up in its
-//! middle, which rules of NAT would take for a new one.
+//! What is open when a pod is captured goes on as it was: between the two tables `nf_conntrack_tcp_loose` is set to 0, so that the kernel takes
+//! no connection up in its middle, which rules of NAT would take for a new one.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -66,7 +66,7 @@ impl Site {
 
     /// Whether somebody who is no member is let into the server's pod.
     fn lets_in_strangers(&self) -> bool {
-        get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
+        !self.is_closed() && get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
     }
 
     /// Whether somebody who is no member is told that nobody listens there.

@@ -203,3 +203,19 @@ fn pass(known: &Known, received: &Receiver<Line>, log: &mut Option<Log>, shared:
         log.flush();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_not_everybodys_to_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("access.log");
+        drop(Log::open(&path, LogFormat::Json).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+    }
+}
