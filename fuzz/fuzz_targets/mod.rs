@@ -53,6 +53,7 @@ targets! {
     cni_dhcp,
     cni_leases,
     cni_result,
+    cni_sandbox,
     command_line,
     cpi_provider,
     credentials,

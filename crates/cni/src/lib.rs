@@ -3,7 +3,8 @@
 //! - [`contract`]: the specification's types, versions and error codes, and what a plugin is.
 //! - [`caller`]: the runtime's side (what libcni does); it drives any plugin, built in or exec'd.
 //! - [`plugin`]: Sextant's plugins: bridge, ptp, dhcp, host-local, static, portmap, firewall, bandwidth, tuning, loopback,
-//!   macvlan, ipvlan, vlan, dummy, tap, host-device, vrf, sbr.
+//!   macvlan, ipvlan, vlan, dummy, tap, host-device, vrf, sbr, sextant-mesh.
+//! - [`mesh`]: how a node's mesh is told of a pod's network before the pod's first container starts.
 //!
 //! Entry points: [`caller::Caller`] with [`plugin::builtins`] and [`caller::default_network`].
 //!
@@ -20,4 +21,5 @@
 
 pub mod caller;
 pub mod contract;
+pub mod mesh;
 pub mod plugin;

@@ -1,6 +1,9 @@
 //! Namespaces: pinned network namespaces, and work done inside another namespace on a thread that ends afterwards.
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space};
@@ -46,6 +49,22 @@ pub fn unpin(path: &Path) -> Result<()> {
         Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
         Err(e) => Err(Error::new("remove", path.display().to_string(), e)),
     }
+}
+
+/// Opens the namespace that is pinned at `path`, if that still is the one whose file has this inode. None where it is gone, or another's.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_pinned(path: &Path, inode: u64) -> Result<Option<File>> {
+    let say = || path.display().to_string();
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e).act("open", say),
+    };
+    Ok((file.metadata().act("look at", say)?.ino() == inode).then_some(file))
 }
 
 /// Runs `work` on a thread of its own inside the network namespace `netns`; the thread ends afterwards, so no other

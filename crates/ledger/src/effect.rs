@@ -37,6 +37,9 @@ pub enum Effect {
     /// A rule and a route of each family in another network namespace, as [`NetnsTable`](Self::NetnsTable) names one, by which what carries this mark
     /// comes back to it ([`kernel::netlink::Returning`]); the inverse deletes them there.
     NetnsReturn { netns: PathBuf, inode: u64, mark: u32, table: u32 },
+    /// A value below `/proc/sys` of another network namespace, as [`NetnsTable`](Self::NetnsTable) names one: `name` (`net/...`) was `value` before
+    /// it was set; the inverse sets it to that there.
+    NetnsSysctl { netns: PathBuf, inode: u64, name: String, value: String },
     /// An address lease file (host-local's format); the inverse unlinks it if it still names `holder`, under the `lock`
     /// beside it that host-local has.
     Lease { path: PathBuf, holder: String },

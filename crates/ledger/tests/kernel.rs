@@ -374,3 +374,51 @@ fn a_table_in_another_namespace_goes_and_no_other_namespaces() {
     owner.record(effect(second)).unwrap();
     assert!(owner.undo_all().is_empty());
 }
+
+#[test]
+fn a_value_of_another_namespace_is_given_back_and_no_other_namespaces() {
+    use kernel::namespace::{pin_new_netns, unpin};
+    use kernel::netlink::sysctl;
+    use std::os::unix::fs::MetadataExt as _;
+    const NAME: &str = "net/core/somaxconn";
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("netns");
+    let make = || {
+        pin_new_netns(&path).unwrap();
+        fs::File::open(&path).unwrap().metadata().unwrap().ino()
+    };
+    let read = || sysctl::read_in(&fs::File::open(&path).unwrap(), NAME).unwrap();
+    let set = |value: &str| sysctl::write_in(&fs::File::open(&path).unwrap(), NAME, value).unwrap();
+    let effect = |inode, name: &str| Effect::NetnsSysctl {
+        netns: path.clone(),
+        inode,
+        name: name.into(),
+        value: "77".into(),
+    };
+    let mut owner = owner(place.path());
+    for name in
+        ["kernel/pid_max", "net", "net/", "net//x", "net/../kernel/pid_max", "/net/core/somaxconn", ""]
+    {
+        owner.record(effect(1, name)).unwrap_err();
+    }
+    let first = make();
+    let id = owner.record(effect(first, NAME)).unwrap();
+    set("78");
+    owner.undo(id).unwrap();
+    assert_eq!(read(), "77");
+    // Another namespace is at the same path now, whose value was never ours. (The first lives on, so that no number is used again.)
+    let held = fs::File::open(&path).unwrap();
+    unpin(&path).unwrap();
+    let second = make();
+    assert_ne!(first, second);
+    set("79");
+    owner.record(effect(first, NAME)).unwrap();
+    assert!(owner.undo_all().is_empty());
+    assert_eq!(read(), "79");
+    drop(held);
+    // A namespace that is gone has taken its values along.
+    unpin(&path).unwrap();
+    let mut owner = self::owner(place.path());
+    owner.record(effect(second, NAME)).unwrap();
+    assert!(owner.undo_all().is_empty());
+}

@@ -6,13 +6,16 @@
 //! - the other has a chain of NAT whose one rule does nothing but look at a flow's state. It keeps the kernel following and translating
 //!   connections that are open when the rules go, or nothing that the process sends as it ends would reach who waits for it. Whoever captures
 //!   a pod records it first, and deletes it when nothing of the pod is open any more.
+//!
+//! What is open when a pod is captured goes on as it was: between the two tables `nf_conntrack_tcp_loose` is set to 0, so that the kernel takes
+//! no connection up in its middle, which rules of NAT would take for a new one.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 
 use kernel::namespace::in_netns;
-use kernel::netlink::{Protocol, Returning, Socket};
+use kernel::netlink::{Protocol, Returning, Socket, sysctl};
 use kernel::nft::{
     Base, Chain, Conntrack, Expression, Family, Header, Hook, Meta, Register, STATE_ESTABLISHED_OR_RELATED,
     STATUS_DNAT, TYPE_LOCAL, Transaction, Verdict,
@@ -33,6 +36,13 @@ pub const RETURN_MARK: u32 = 0x5e87_a118;
 /// What is needed in the pod's namespace for [`RETURN_MARK`]. It does not go with who has made it: whoever captures a pod's inbound side records it
 /// first, and takes it away when nothing of the pod is open any more.
 pub const RETURNING: Returning = Returning { mark: RETURN_MARK, table: RETURN_MARK };
+/// Whether a connection whose beginning the kernel has not seen is followed all the same (nf_conntrack-sysctl). Not in a pod that is captured.
+const LOOSE: &str = "net/netfilter/nf_conntrack_tcp_loose";
+/// How long, in seconds, a connection is followed of which one side has said all and the other says nothing. What is led to the proxy lives by being
+/// followed, so that is as long as for others.
+const HALF_CLOSED: &str = "net/netfilter/nf_conntrack_tcp_timeout_close_wait";
+/// The same of a connection of which no side has.
+const ESTABLISHED: &str = "net/netfilter/nf_conntrack_tcp_timeout_established";
 /// Where listeners are, if nobody else is there; else the kernel chooses.
 const PORT: u16 = 15001;
 /// Where plain text that comes to the pod is led.
@@ -54,6 +64,9 @@ const LOOPBACK: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 /// Where destinations are translated.
 const DSTNAT: i32 = -100;
 const TCP: u8 = 6;
+/// Where its flags are in its head, and one of them (RFC 9293, 3.1).
+const TCP_FLAGS: u32 = 13;
+const TCP_RST: u8 = 0x04;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 const LOADED: Register = Register::FIRST;
@@ -75,6 +88,17 @@ impl Names {
     }
 }
 
+/// A value below `/proc/sys` of a pod's namespace that is another while the pod is captured. It does not go with who has set it: whoever captures a
+/// pod records what it was first, and gives it back when nothing of the pod is open any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its path below `/proc/sys`.
+    pub name: &'static str,
+    /// What it is now.
+    pub before: String,
+    value: String,
+}
+
 /// Listeners in a pod's namespace, of IPv4 and IPv6 as it has them. They do not block; what comes before somebody accepts waits.
 #[derive(Debug, Default)]
 pub struct Listeners {
@@ -84,6 +108,46 @@ pub struct Listeners {
     pub plain: Vec<OwnedFd>,
     /// Of HBONE that comes to the pod.
     pub secured: Vec<OwnedFd>,
+}
+
+/// Makes the table [`Names::kept`] alone, and says what is to be [`set`] before [`Capture::begin`]. Connections that are open go on.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep(netns: impl AsFd + Sync, names: &Names) -> Result<Vec<Setting>> {
+    in_netns(netns, || {
+        let mut change = Transaction::new();
+        add_kept(&mut change, &names.kept);
+        // With it there is all that has these values.
+        change.commit(&mut Socket::open(Protocol::Netfilter)?)?;
+        let mut settings = Vec::new();
+        if let Some(before) = value_of(LOOSE)? {
+            settings.push(Setting { name: LOOSE, before, value: "0".into() });
+        }
+        if let Some(before) = value_of(HALF_CLOSED)? {
+            let seconds = |text: &str| text.parse().unwrap_or(0_u64);
+            let longer = value_of(ESTABLISHED)?.filter(|other| seconds(other) > seconds(&before));
+            let value = longer.unwrap_or_else(|| before.clone());
+            settings.push(Setting { name: HALF_CLOSED, before, value });
+        }
+        Ok(settings)
+    })
+}
+
+/// Sets what [`keep`] has found, each of which is on record by now.
+///
+/// # Errors
+/// The kernel's.
+pub fn set(netns: impl AsFd + Sync, settings: &[Setting]) -> Result<()> {
+    in_netns(netns, || settings.iter().try_for_each(|setting| sysctl::write(setting.name, &setting.value)))
+}
+
+/// A value; none where this kernel has not got it.
+fn value_of(name: &str) -> Result<Option<String>> {
+    match sysctl::read(name) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// The rules in a pod's namespace. They go when this does: new connections of the pod go their own way then, and such as are open go on.
@@ -140,7 +204,8 @@ impl Capture {
 }
 
 /// Closes a pod that is captured for as long as nobody serves it: what comes to it over TCP, and is led to nobody, is reset. It stays when the process
-/// ends, in the table that is kept. What comes from the node's own addresses, and what is open, goes on.
+/// ends, in the table that is kept. What comes from the node's own addresses, and what is open, goes on; but for what was open before the pod was
+/// captured, either way: nobody knows who has begun that.
 ///
 /// # Errors
 /// The kernel's.
@@ -256,6 +321,10 @@ fn add_closed(change: &mut Transaction, table: &str, node: &[IpAddr]) {
         let is_set = compare(false, 0_u32.to_ne_bytes().to_vec());
         add(vec![load, mask, is_set, Expression::Verdict(Verdict::Accept)], words);
     }
+    // It opens nothing. Who goes on saying something over a connection from before has to hear that it is over.
+    let flags = Expression::Payload { header: Header::Transport, offset: TCP_FLAGS, len: 1, to: LOADED };
+    let mask = Expression::Mask { register: LOADED, mask: vec![TCP_RST] };
+    add(vec![flags, mask, compare(false, vec![0]), Expression::Verdict(Verdict::Accept)], "a reset");
     add(vec![Expression::Reject { reset: true }], "nobody can be asked");
 }
 

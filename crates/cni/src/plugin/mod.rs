@@ -18,6 +18,7 @@ mod ipvlan;
 mod loopback;
 mod macvlan;
 mod masquerade;
+mod mesh;
 mod parent;
 mod portmap;
 pub mod program;
@@ -49,6 +50,7 @@ pub fn builtins() -> Registry {
         ("macvlan", Arc::new(macvlan::Macvlan) as _),
         ("portmap", Arc::new(portmap::Portmap) as _),
         ("sbr", Arc::new(sbr::Sbr) as _),
+        ("sextant-mesh", Arc::new(mesh::Mesh) as _),
         ("static", Arc::new(fixed::Static) as _),
         ("tap", Arc::new(tap::Tap) as _),
         ("tuning", Arc::new(tuning::Tuning) as _),

@@ -3,6 +3,7 @@
 
 mod bandwidth;
 mod firewall;
+mod mesh;
 mod portmap;
 #[path = "../rig/mod.rs"]
 mod rig;

@@ -109,7 +109,9 @@ fn sound(kind: &str) -> Value {
     };
     let mut conf = json!({ "cniVersion": "1.1.0", "name": "n", "type": kind, "ipam": ipam });
     match kind {
-        "portmap" | "firewall" | "bandwidth" | "tuning" | "sbr" | "vrf" => conf["prevResult"] = result(),
+        "portmap" | "firewall" | "bandwidth" | "tuning" | "sbr" | "vrf" | "sextant-mesh" => {
+            conf["prevResult"] = result();
+        }
         "macvlan" | "ipvlan" | "vlan" => conf["master"] = json!("lo"),
         "host-device" => conf["device"] = json!("nowhere0"),
         _ => {}
@@ -261,6 +263,9 @@ fn keys() -> Vec<(&'static str, Value, u64, &'static str)> {
         of(&["vrf"], json!({ "vrfname": null }), "\"vrfname\""),
         of(&["vrf"], json!({ "vrfname": "a/b" }), "\"vrfname\""),
         of(&["vrf"], json!({ "table": "x" }), "\"table\""),
+        of(&["sextant-mesh"], json!({ "socket": 7 }), "\"socket\""),
+        of(&["sextant-mesh"], json!({ "socket": "mesh-pods.sock" }), "\"socket\""),
+        of(&["sextant-mesh"], json!({ "required": "x" }), "\"required\""),
         ipam("host-local", json!({ "subnet": 7 }), "\"subnet\""),
         ipam("host-local", json!({ "subnet": "10.5.0.0/33" }), "\"subnet\""),
         ipam("host-local", json!({ "rangeStart": "10.6.0.1" }), "\"rangeStart\""),

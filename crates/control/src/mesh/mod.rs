@@ -3,7 +3,8 @@
 //!
 //! [`Plane`] does that for the nodes of a cluster, and has what else a control plane has; [`follow`] is for who does it alone.
 //!
-//! A kind whose definition is not there is not followed; it is looked for again every ten seconds.
+//! A kind whose definition is not there is not followed; it is looked for again every ten seconds. One that is served no more for half a minute is as if
+//! all its objects were gone; one that is served in another version is followed in that.
 
 mod definitions;
 mod kinds;

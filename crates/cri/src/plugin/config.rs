@@ -84,6 +84,8 @@ pub struct Network {
     pub bin_dirs: Vec<PathBuf>,
     /// Without a configuration there, pods get a bridge of this node's own.
     pub builtin: bool,
+    /// Where `sextant mesh` is told of each pod's network, before the pod's first container starts.
+    pub mesh_pods: Option<PathBuf>,
 }
 
 /// How containers are run.
@@ -151,6 +153,7 @@ impl Default for Network {
             conf_dir: cni::caller::CONF_DIR.into(),
             bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             builtin: false,
+            mesh_pods: None,
         }
     }
 }

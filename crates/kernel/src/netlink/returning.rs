@@ -1,6 +1,3 @@
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -11,8 +8,8 @@ use super::uapi::{
     RTM_NEWROUTE, RTM_NEWRULE, RTN_LOCAL, RTPROT_BOOT, RTPROT_UNSPEC,
 };
 use super::{Batch, Protocol, Socket, sysctl};
-use crate::namespace::in_netns;
-use crate::{Act as _, Error, Result};
+use crate::namespace::{in_netns, open_pinned};
+use crate::{Error, Result};
 
 /// The loopback is the first link of each network namespace.
 const LOOPBACK: u32 = 1;
@@ -103,18 +100,7 @@ impl Returning {
     /// # Errors
     /// The kernel's.
     pub fn delete_in(self, netns: &Path, inode: u64) -> Result<()> {
-        let say = || netns.display().to_string();
-        let file = match File::open(netns) {
-            Ok(file) => file,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(());
-            }
-            Err(e) => return Err(e).act("open", say),
-        };
-        if file.metadata().act("look at", say)?.ino() != inode {
-            return Ok(());
-        }
-        in_netns(&file, || self.delete())
+        open_pinned(netns, inode)?.map_or(Ok(()), |file| in_netns(&file, || self.delete()))
     }
 
     fn words(self) -> String {

@@ -5,7 +5,11 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 
+use rustix::io::Errno;
+
+use crate::namespace::{in_netns, open_pinned};
 use crate::{Act, Error, Result};
 
 /// Reads a value: `key` is the path below `/proc/sys`, such as `net/ipv4/ip_forward`.
@@ -51,12 +55,25 @@ pub fn write(key: &str, value: &str) -> Result<()> {
 
 /// [`read`] inside another network namespace.
 pub fn read_in(netns: impl AsFd + Sync, key: &str) -> Result<String> {
-    crate::namespace::in_netns(netns, || read(key))
+    in_netns(netns, || read(key))
 }
 
 /// [`write`] inside another network namespace.
 pub fn write_in(netns: impl AsFd + Sync, key: &str, value: &str) -> Result<()> {
-    crate::namespace::in_netns(netns, || write(key, value))
+    in_netns(netns, || write(key, value))
+}
+
+/// Gives a value back in another network namespace: the one that is pinned at `netns`, if that still is the one whose file has this inode. A
+/// namespace that is gone counts as done, and so does one that has no such value.
+///
+/// # Errors
+/// The kernel's.
+pub fn restore_in(netns: &Path, inode: u64, key: &str, value: &str) -> Result<()> {
+    let Some(file) = open_pinned(netns, inode)? else { return Ok(()) };
+    match write_in(&file, key, value) {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        done => done,
+    }
 }
 
 /// Keys are made from interface names and configuration: none may leave /proc/sys.
@@ -75,7 +92,33 @@ fn path(key: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+    use crate::namespace::{pin_new_netns, unpin};
+
+    #[test]
+    fn a_value_is_given_back_in_its_own_namespace_alone() {
+        const KEY: &str = "net/core/somaxconn";
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("netns");
+        pin_new_netns(&path).unwrap();
+        let file = File::open(&path).unwrap();
+        let inode = file.metadata().unwrap().ino();
+        let (here, before) = (read(KEY).unwrap(), read_in(&file, KEY).unwrap());
+        write_in(&file, KEY, "77").unwrap();
+        // Another's namespace is at the path, as far as its number says.
+        restore_in(&path, inode + 1, KEY, &before).unwrap();
+        assert_eq!(read_in(&file, KEY).unwrap(), "77");
+        // What this kernel has not was never set.
+        restore_in(&path, inode, "net/core/nothing_of_the_kind", "1").unwrap();
+        restore_in(&path, inode, KEY, &before).unwrap();
+        restore_in(&path, inode, KEY, &before).unwrap();
+        assert_eq!(read_in(&file, KEY).unwrap(), before);
+        assert_eq!(read(KEY).unwrap(), here);
+        unpin(&path).unwrap();
+        restore_in(&path, inode, KEY, &before).unwrap();
+    }
 
     #[test]
     fn keys_stay_below_proc_sys() {

@@ -26,10 +26,7 @@ mod transaction;
 mod uapi;
 
 use std::fmt;
-use std::fs::File;
-use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -45,10 +42,10 @@ pub use monitor::{Loss, Monitor};
 pub use read::{SetInfo, element, elements, set_info, table_exists, tables, verdicts};
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 
-use crate::namespace::in_netns;
+use crate::namespace::{in_netns, open_pinned};
 use crate::netlink::conntrack::{Flows, delete_flows_on};
 use crate::netlink::{Protocol, Socket};
-use crate::{Act as _, Error, Result};
+use crate::{Error, Result};
 
 /// The family of a table: which packets it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,16 +110,7 @@ pub fn delete_table(family: &str, table: &str) -> Result<()> {
 /// Deletes a table and all in it in another network namespace: the one that is pinned at `netns`, if that still is the one whose file has
 /// this inode. Not there counts as done, and so does a namespace that is gone, which has taken the table along.
 pub fn delete_table_in(netns: &Path, inode: u64, family: &str, table: &str) -> Result<()> {
-    let say = || netns.display().to_string();
-    let file = match File::open(netns) {
-        Ok(file) => file,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
-        Err(e) => return Err(e).act("open", say),
-    };
-    if file.metadata().act("look at", say)?.ino() != inode {
-        return Ok(());
-    }
-    in_netns(&file, || delete_table(family, table))
+    open_pinned(netns, inode)?.map_or(Ok(()), |file| in_netns(&file, || delete_table(family, table)))
 }
 
 /// Deletes an element whose comment names `holder`, and the conntrack entries that it made: in a map to

@@ -25,6 +25,7 @@ impl Effect {
             | Self::NetnsTable { netns: path, .. }
             | Self::NetnsReturn { netns: path, .. }
             | Self::Lease { path, .. } => absolute(path),
+            Self::NetnsSysctl { netns, name, .. } => absolute(netns).or_else(|| of_a_network(name)),
             Self::Cgroup { path } => below_root(path),
             Self::Link { name } if name.is_empty() || name.len() > 15 => {
                 Some("a link name has 1 to 15 bytes")
@@ -75,6 +76,9 @@ impl Effect {
             Self::NetnsReturn { netns, inode, mark, table } => {
                 kernel::netlink::Returning { mark: *mark, table: *table }.delete_in(netns, *inode)
             }
+            Self::NetnsSysctl { netns, inode, name, value } => {
+                kernel::netlink::sysctl::restore_in(netns, *inode, name, value)
+            }
             Self::Lease { path, holder } => remove_lease(path, holder),
             Self::LoopDevice { tag } => kernel::loopdev::detach(tag),
             Self::File { path } => remove_file(path),
@@ -102,6 +106,7 @@ impl Effect {
             | Self::NftTable { .. }
             | Self::NetnsTable { .. }
             | Self::NetnsReturn { .. }
+            | Self::NetnsSysctl { .. }
             | Self::LoopDevice { .. }
             | Self::Process { .. }
             | Self::Uses { .. } => Ok(()),
@@ -123,6 +128,13 @@ fn absolute(path: &Path) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// Values outside `net` are all namespaces', and none of them is given back in one.
+fn of_a_network(name: &str) -> Option<&'static str> {
+    let rest = name.strip_prefix("net/");
+    let is_inside = rest.is_some_and(|rest| rest.split('/').all(|part| !matches!(part, "" | "." | "..")));
+    (!is_inside).then_some("its name is no value of a network (net/...)")
 }
 
 fn below_root(path: &Path) -> Option<&'static str> {

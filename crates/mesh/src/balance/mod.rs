@@ -121,11 +121,17 @@ impl Pick {
         self.peer.address
     }
 
+    /// Whether a failure of it would be a reason to leave the endpoint out. What that had when it was left out fails for the same reason, even if it is
+    /// back by then, and is no reason to leave it out again.
+    #[must_use]
+    pub fn counts(&self, now: Instant) -> bool {
+        self.peer.record.ejections() == self.ejections && !self.peer.record.is_out(now)
+    }
+
     /// Takes note of how it went.
     pub fn went(&self, went: Went, now: Instant) {
         let (peer, balancer) = (&self.peer, &self.balancer);
-        // What it had when it was left out fails for the same reason, even if it is back by then, and is no reason to leave it out again.
-        let counts = peer.record.ejections() == self.ejections && !peer.record.is_out(now);
+        let counts = self.counts(now);
         match went {
             Went::Well(took) => {
                 peer.load.observe(took, now);

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::STREAMS;
 use super::inner::{Flow, Inner, Stage};
 use super::stream::Stream;
+use super::{ABORTS, ABORTS_A_SECOND, STREAMS};
 use crate::h2::{Code, Connection, Field, Limits, Side};
 use crate::identity::{Held, Identity};
 use crate::reactor::{Buffer, Reactor, Socket};
@@ -95,6 +95,10 @@ pub(crate) struct Link {
     retired: Cell<bool>,
     /// Nobody listens there.
     refused: Cell<bool>,
+    /// So many streams were broken off, less those that time has let pass, and until when it has.
+    aborts: Cell<(u32, Instant)>,
+    /// It was asked about that the peer has parted.
+    parted: Cell<bool>,
 }
 
 impl std::fmt::Debug for Link {
@@ -158,6 +162,8 @@ impl Link {
             not_after: held.not_after,
             retired: Cell::new(false),
             refused: Cell::new(false),
+            aborts: Cell::new((0, reactor.now())),
+            parted: Cell::new(false),
         })
     }
 
@@ -228,6 +234,23 @@ impl Link {
         self.inner.borrow().streams.connection.has_opened()
     }
 
+    /// A stream was broken off here.
+    pub(super) fn note_abort(&self) {
+        let (mut count, mut since) = self.aborts.get();
+        let now = self.reactor.now();
+        let passed = now.saturating_duration_since(since).as_millis() * u128::from(ABORTS_A_SECOND) / 1000;
+        if passed > 0 {
+            count = count.saturating_sub(u32::try_from(passed).unwrap_or(u32::MAX));
+            since = now;
+        }
+        self.aborts.set((count + 1, since));
+    }
+
+    /// Whether so many streams were broken off that the peer may soon bear no more.
+    pub(crate) fn is_weary(&self) -> bool {
+        self.aborts.get().0 >= ABORTS
+    }
+
     /// Whether it takes another stream now, as far as is known.
     pub(crate) fn has_room(&self, now: SystemTime) -> bool {
         let inner = self.inner.borrow();
@@ -238,12 +261,14 @@ impl Link {
         };
         let connection = &inner.streams.connection;
         let count = u32::try_from(connection.streams() + inner.waiting.len()).unwrap_or(u32::MAX);
-        valid && !self.retired.get() && !connection.is_leaving() && count < STREAMS
+        valid && !self.retired.get() && !self.is_weary() && !connection.is_leaving() && count < STREAMS
     }
 
     /// No stream is opened on it any more; it ends with the last that it has.
     pub(crate) fn retire(&self) {
-        self.retired.set(true);
+        if self.retired.replace(true) {
+            return;
+        }
         let mut inner = self.inner.borrow_mut();
         if matches!(inner.stage, Stage::Open(_)) {
             inner.streams.connection.leave(true);
@@ -346,9 +371,14 @@ impl Link {
         self.wake();
     }
 
-    /// Tells the peer to open no more streams.
+    /// Tells the peer to open no more streams, here or over another connection: nobody serves this pod any more.
     pub(crate) fn leave(&self) {
-        self.inner.borrow_mut().streams.connection.leave(true);
+        self.inner.borrow_mut().streams.connection.part();
         self.wake();
+    }
+
+    /// Whether the peer has said so, if this was not asked since.
+    pub(crate) fn take_parted(&self) -> bool {
+        self.inner.borrow().streams.connection.has_parted() && !self.parted.replace(true)
     }
 }

@@ -19,5 +19,9 @@ use std::time::Duration;
 pub const PORT: u16 = 15008;
 /// So many streams one connection carries at a time.
 pub(crate) const STREAMS: u32 = 100;
+/// So many streams may be broken off on one connection, and in each second so many more: then others are opened on another. A server bears a thousand, and a
+/// hundred a second, and ends the connection with all that it has; those that are open by then may be broken off, too.
+pub(crate) const ABORTS: u32 = 800;
+pub(crate) const ABORTS_A_SECOND: u32 = 80;
 /// A connection without a stream is kept for so long.
 pub(crate) const IDLE: Duration = Duration::from_secs(300);

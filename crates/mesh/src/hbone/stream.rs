@@ -96,6 +96,9 @@ impl Carried for Stream {
     fn reset(&self) {
         self.with(|inner| {
             if let Some(flow) = inner.streams.flows.get_mut(&self.id) {
+                if !flow.broken {
+                    self.link.note_abort();
+                }
                 flow.broken = true;
             }
             inner.streams.connection.reset(self.id, Code::CONNECT_ERROR);
@@ -108,11 +111,13 @@ impl Drop for Stream {
         let now = self.link.now();
         self.with(|inner| {
             let streams = &mut inner.streams;
-            // What the peer has ended is ended, not broken off.
-            if let Some(Flow { ended: true, broken: false, finished: false, .. }) =
-                streams.flows.remove(&self.id)
-            {
-                let _gone = streams.connection.data(self.id, b"", true);
+            match streams.flows.remove(&self.id) {
+                // What the peer has ended is ended, not broken off.
+                Some(Flow { ended: true, broken: false, finished: false, .. }) => {
+                    let _gone = streams.connection.data(self.id, b"", true);
+                }
+                Some(Flow { ended: false, broken: false, .. }) => self.link.note_abort(),
+                _ => {}
             }
             streams.connection.release(self.id);
             streams.quiet = now;

@@ -213,6 +213,32 @@ fn streams_that_are_broken_off_before_they_are_taken_are_forgotten() {
 }
 
 #[test]
+fn one_on_which_too_many_streams_were_broken_off_takes_no_more_and_keeps_those_it_has() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        let kept = Rc::new(open(&link, 80).await.unwrap());
+        let mut count = 0;
+        while link.has_room(SystemTime::now()) {
+            assert!(count < 100 * ABORTS, "it takes whatever comes");
+            let asked = inside.before(Some(inside.now()), link.open(to(80))).await;
+            assert!(asked.is_err());
+            inside.yield_now().await;
+            count += 1;
+        }
+        assert!(count >= ABORTS && !link.is_over(), "{count}");
+        // Whoever asks for another one sees to it that this is the end of it, and not before its last stream.
+        assert!(link.is_weary());
+        link.retire();
+        assert_eq!(exchange(kept, &inside, b"still here".to_vec()).await, b"still here");
+        while !link.is_over() {
+            inside.yield_now().await;
+        }
+    });
+}
+
+#[test]
 fn an_end_that_came_is_heard_though_the_connection_is_over() {
     let reactor = Reactor::new().unwrap();
     let link = connected(&reactor, &identity("web"));

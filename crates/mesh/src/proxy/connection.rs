@@ -14,7 +14,7 @@ use super::inside::Inside;
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
-use super::{Network, Open, Origin, Proxy, RuleId, http2};
+use super::{Open, Origin, Proxy, RuleId, http2};
 use crate::balance::{Pick, Went};
 use crate::http1::{Body, Ending, Fault, Framing, Method};
 use crate::reactor::{Buffer, Socket, race};
@@ -263,7 +263,7 @@ pub(super) async fn http(proxy: Rc<Proxy>, client: Socket, to: SocketAddr, origi
         let next = match head(&proxy, &client, &mut buffer).await {
             // What a request needs is not held by a connection without one.
             Head::There(length) => Box::pin(one(&proxy, &client, &mut buffer, length, (to, &origin))).await,
-            Head::Wrong(answer) => Box::pin(refuse(&proxy, &client, &answer, origin.counted())).await,
+            Head::Wrong(answer) => Box::pin(refuse(&proxy, &client, &answer, &*origin)).await,
             Head::Ended => return,
         };
         match next {
@@ -334,6 +334,7 @@ async fn one(
     let mut call = Call::new(origin.counted(), proxy.reactor.now());
     let Some(frontend) = proxy.find(to, &**origin) else {
         let text = format!("nothing is served at {to} any more");
+        not_understood(proxy, &**origin, &mut call);
         return reply(proxy, client, &Answer::new(503, text).because(Reason::NoRoute), &call).await;
     };
     call.asks(frontend.own);
@@ -341,7 +342,10 @@ async fn one(
     let whom = (to, origin.inside());
     let (way, mut asked) = match understood(proxy, &frontend, whom, buffer.data().get(..length), &mut out) {
         Ok(understood) => understood,
-        Err(fault) => return reply(proxy, client, &wrong(fault), &call).await,
+        Err(fault) => {
+            not_understood(proxy, &**origin, &mut call);
+            return reply(proxy, client, &wrong(fault), &call).await;
+        }
     };
     if proxy.telemetry().is_watched() {
         call.request = buffer.data().get(..length).map(|bytes| Box::new(asked_for(proxy, bytes)));
@@ -428,9 +432,18 @@ pub(super) async fn answered(
     }
 }
 
+/// What a head asks for that nobody reads is told of, too, if somebody wants to know.
+fn not_understood(proxy: &Proxy, origin: &dyn Origin, call: &mut Call) {
+    if proxy.telemetry().is_watched() {
+        call.request = Some(Box::new(Request::new(1, "", "", "")));
+        call.peer = origin.inside().map(|inside| inside.who().into());
+    }
+}
+
 /// Answers what is no request.
-async fn refuse(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, network: Network) -> Next {
-    let call = Call::new(network, proxy.reactor.now());
+async fn refuse(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, origin: &dyn Origin) -> Next {
+    let mut call = Call::new(origin.counted(), proxy.reactor.now());
+    not_understood(proxy, origin, &mut call);
     reply(proxy, client, answer, &call).await
 }
 

@@ -142,6 +142,8 @@ pub struct Settings {
     pub pool_most: usize,
     /// So many of them for all endpoints together.
     pub pool_in_all: usize,
+    /// So many connections of HBONE from one pod to one peer, those included that end with their last streams. Each carries a hundred connections at a time.
+    pub links: usize,
     /// How long the first bytes of a connection may leave open whether it is HTTP; then it is not.
     pub detect: Duration,
     /// When endpoints are left out.
@@ -166,6 +168,7 @@ impl Default for Settings {
             pool_idle: Duration::from_secs(60),
             pool_most: 256,
             pool_in_all: 4096,
+            links: 256,
             detect: Duration::from_secs(10),
             ejection: Ejection::default(),
             retry_percent: 20,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-use super::secured::{NoCertificate, Way};
+use super::secured::{Full, NoCertificate, Way};
 use super::{Origin, Proxy};
 use crate::hbone::Denied;
 use crate::reactor::Socket;
@@ -17,10 +17,11 @@ fn is_short(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| OWN.contains(&errno))
 }
 
-/// Whether an error says nothing about who was to be reached: something has run out here, there is no certificate to show, or the other end
-/// refuses this pod, whoever answers there.
+/// Whether an error says nothing about who was to be reached: something has run out here, there is no certificate to show, there are as many connections
+/// as may be, or the other end refuses this pod, whoever answers there.
 pub(super) fn is_own(error: &io::Error) -> bool {
-    is_short(error) || is_denied(error) || error.get_ref().is_some_and(|e| e.is::<NoCertificate>())
+    let is_ours = error.get_ref().is_some_and(|e| e.is::<NoCertificate>() || e.is::<Full>());
+    is_short(error) || is_denied(error) || is_ours
 }
 
 /// Whether policies of the other end do not let this pod connect.

@@ -36,6 +36,13 @@ pub(super) struct Secured {
 #[error("there is no certificate, or none that has not expired, for this pod's identity {0}")]
 pub(super) struct NoCertificate(Arc<str>);
 
+/// No more is opened to a peer.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this pod has {1} connections of the mesh to {0} already, as many as it may, and none of them has room"
+)]
+pub(super) struct Full(IpAddr, usize);
+
 /// Connections of each pod to each peer.
 type Peers = HashMap<(Network, IpAddr), Vec<Rc<Link>>>;
 
@@ -50,10 +57,19 @@ pub(super) struct Links {
 impl Links {
     /// Forgets those that are over.
     pub(super) fn sweep(&self) {
-        self.list.borrow_mut().retain(|_, links| {
+        self.list.borrow_mut().retain(|(_, at), links| {
+            links.iter().for_each(|link| self.note_parted(*at, link));
             links.retain(|link| !link.is_over());
             !links.is_empty()
         });
+    }
+
+    /// Of who has said, and proved who it is, that nobody serves it any more it is not remembered that it has answered: as before it first did, it may be
+    /// asked in plain text, if it takes that from anybody.
+    fn note_parted(&self, at: IpAddr, link: &Link) {
+        if link.take_parted() {
+            self.spoken.borrow_mut().remove(&(at, link.identity.clone()));
+        }
     }
 
     /// Ends those of a network with their last streams.
@@ -161,9 +177,11 @@ impl Proxy {
         let mut list = self.links.list.borrow_mut();
         let links = list.entry((origin.network(), to.ip())).or_default();
         links.retain(|link| {
+            self.links.note_parted(to.ip(), link);
             // Those with a certificate that was replaced, or to who has the address no more, are left to their streams.
             let is_good = link.serial == secured.held.serial && link.identity == secured.identity;
-            if !is_good && !link.is_over() {
+            // So are those whose peer bears no more of what is broken off: it would end all of them.
+            if !link.is_over() && (!is_good || link.is_weary()) {
                 link.retire();
             }
             is_good && !link.is_over()
@@ -171,6 +189,9 @@ impl Proxy {
         let now = SystemTime::now();
         if !fresh && let Some(link) = links.iter().find(|link| link.has_room(now)) {
             return Ok((link.clone(), true));
+        }
+        if links.len() >= self.settings.links {
+            return Err(io::Error::other(Full(to.ip(), links.len())));
         }
         let at = SocketAddr::new(to.ip(), PORT);
         let (patience, stall) = (self.settings.connect, self.settings.stall);

@@ -9,9 +9,9 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 use cluster::Cluster;
-use kernel::netlink::{Protocol, Socket};
+use kernel::netlink::{Protocol, Socket, sysctl};
 use kernel::nft::{Family, tables};
-use mesh::capture::Capture;
+use mesh::capture::{Capture, keep};
 use mesh::proxy::Network;
 use site::{Site, until};
 use testkit::netns::{Netns, addresses, join};
@@ -150,6 +150,54 @@ fn a_pod_that_leaves_keeps_its_connections_and_nothing_else() {
     drop(open);
     assert_eq!(site.over.recv_timeout(site::PATIENCE).unwrap(), pod.network);
     drop(direct);
+}
+
+#[test]
+fn what_is_open_when_a_pod_joins_goes_on() {
+    let site = Site::new();
+    site.node.swap(Cluster::new(&[1, 0]).tables()).unwrap();
+    let direct = site.far_has_the_service();
+    let inside = site.pod.run(|| TcpListener::bind("10.55.0.2:7000").unwrap());
+    // One to a Service, which is another's business from now on, and one to the pod.
+    let mut open = site.pod.run(|| connect(WEB));
+    assert_eq!(ask(&mut open).who, "direct");
+    let mut guest = site.far.run(|| connect("10.55.0.2:7000"));
+    let (mut host, _) = inside.accept().unwrap();
+    let pod = site.capture(1);
+    assert_eq!(site.pod.run(|| ask(&mut connect(WEB))).who, "v1");
+    for _ in 0..3 {
+        assert_eq!(ask(&mut open).who, "direct");
+        host.write_all(b"hello").unwrap();
+        guest.read_exact(&mut [0; 5]).unwrap();
+        guest.write_all(b"hello").unwrap();
+        host.read_exact(&mut [0; 5]).unwrap();
+    }
+    // They go on without the rules, too.
+    drop(pod.capture);
+    assert_eq!(ask(&mut open).who, "direct");
+    drop(direct);
+}
+
+#[test]
+fn who_has_said_all_is_followed_as_long_as_others() {
+    let site = Site::new();
+    let value = |name: &str| {
+        site.pod.run(|| sysctl::read(&format!("net/netfilter/nf_conntrack_tcp_{name}")).unwrap())
+    };
+    let found = keep(&site.pod, &site::names()).unwrap();
+    let before: Vec<String> = found.iter().map(|setting| value(of_tcp(setting.name))).collect();
+    assert_eq!(found.iter().map(|setting| setting.before.clone()).collect::<Vec<_>>(), before);
+    let _pod = site.capture(1);
+    assert_eq!((value("timeout_close_wait"), value("loose")), (value("timeout_established"), "0".into()));
+    // Who looks again finds the same ones, as they are now.
+    let again = keep(&site.pod, &site::names()).unwrap();
+    assert!(again.iter().map(|setting| setting.name).eq(found.iter().map(|setting| setting.name)));
+    assert_eq!(again[0].before, "0");
+}
+
+/// The last part of a value's name.
+fn of_tcp(name: &str) -> &str {
+    name.strip_prefix("net/netfilter/nf_conntrack_tcp_").unwrap()
 }
 
 #[test]

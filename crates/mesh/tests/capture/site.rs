@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use kernel::netlink::Route;
-use mesh::capture::{Capture, Names};
+use mesh::capture::{Capture, Names, keep, set};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Settings};
 use rustix::net::getsockname;
@@ -67,6 +67,7 @@ impl Site {
 
     pub(crate) fn capture_in(&self, pod: &Netns, number: u64) -> Captured {
         let network = Network(number);
+        set(pod, &keep(pod, &names()).unwrap()).unwrap();
         let (capture, listening) = Capture::begin(pod, &names(), None).unwrap();
         let at = |listener: &OwnedFd| SocketAddr::try_from(getsockname(listener).unwrap()).unwrap();
         let listeners = listening.outbound.iter().map(at).collect();

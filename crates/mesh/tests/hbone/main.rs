@@ -309,6 +309,28 @@ fn a_member_that_nobody_serves_yet_is_asked_in_plain_text_and_then_never_again()
 }
 
 #[test]
+fn who_says_that_nobody_serves_it_any_more_is_asked_in_plain_text() {
+    const WORDS: &[u8] = b"words that anybody may read";
+    let mut site = Site::new();
+    let listener = site.listen(9100);
+    std::thread::spawn(move || {
+        for visitor in listener.incoming() {
+            // Whoever is gone does not hear it.
+            let _gone = visitor.unwrap().write_all(WORDS);
+        }
+    });
+    let frames = site.sniff();
+    let hears = |site: &Site| {
+        let mut visitor = site.client.run(|| connect(at(WEB, 9100)));
+        visitor.read_exact(&mut [0; WORDS.len()]).is_ok()
+    };
+    assert!(hears(&site));
+    assert!(!frames.try_iter().any(|frame| has(&frame, WORDS)), "it was not encrypted");
+    site.web_leaves();
+    until("it is asked in plain text", || hears(&site) && frames.try_iter().any(|frame| has(&frame, WORDS)));
+}
+
+#[test]
 fn a_pod_that_is_closed_stays_so_while_nobody_serves_it() {
     let mut site = Site::new();
     let elsewhere = site.other.run(|| TcpListener::bind((OTHER, 9000)).unwrap());
@@ -329,4 +351,26 @@ fn a_pod_that_is_closed_stays_so_while_nobody_serves_it() {
         mesh::capture::open(&site.web, &site::names()).unwrap();
         assert_eq!(asked(&site.other, at(WEB, WEB_PORT)).peer, OTHER);
     }
+}
+
+#[test]
+fn what_was_open_before_goes_on_until_the_pod_is_closed() {
+    let mut site = Site::new();
+    let inside = site.other.run(|| TcpListener::bind((OTHER, 9000)).unwrap());
+    let guest = site.guest("10.55.0.9");
+    let mut visitor = guest.run(|| connect(at(OTHER, 9000)));
+    let (mut host, _) = inside.accept().unwrap();
+    site.other_joins();
+    for _ in 0..3 {
+        host.write_all(b"hello").unwrap();
+        visitor.read_exact(&mut [0; 5]).unwrap();
+        visitor.write_all(b"hello").unwrap();
+        host.read_exact(&mut [0; 5]).unwrap();
+    }
+    // Nobody has seen who has begun it, so it may be from somebody who is to be kept out.
+    mesh::capture::close(&site.other, &site::names(), &site::node_addresses()).unwrap();
+    visitor.write_all(b"hello").unwrap();
+    assert!(has_ended(&mut visitor));
+    // The pod's program hears of it as well, when it next says something.
+    until("it is told", || host.write_all(b"hello").is_err());
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use kernel::netlink::{Kind, NewLink, Route, SetLink};
-use mesh::capture::{Capture, Names};
+use mesh::capture::{Capture, Names, keep, set};
 use mesh::identity::Certificates;
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Settings};
@@ -124,12 +124,30 @@ impl Site {
             "web" => &self.web,
             _ => &self.other,
         };
+        set(pod, &keep(pod, &names()).unwrap()).unwrap();
         let (capture, listeners) = Capture::begin(pod, &names(), Some(&node_addresses())).unwrap();
         let netns = pod.as_fd().try_clone_to_owned().unwrap();
         let network = Network(self.captured.len() as u64 + 1);
         let name = Name::new("shop", name);
         self.nodes[node].enter(Pod { network, name, netns, listeners }).unwrap();
         self.captured.push(capture);
+    }
+
+    /// Somebody at the bridge who is no pod of anybody's.
+    pub(crate) fn guest(&self, address: &str) -> Netns {
+        let guest = Netns::new();
+        self.wire.run(|| {
+            join("g", &guest, ("eth0", None), &[&format!("{address}/24")]);
+            let bridge = index("br0");
+            change(|batch| batch.set_link(&SetLink::named("g").master(bridge)));
+        });
+        guest
+    }
+
+    /// `web`'s node lets go of it, as at its end when it is told to end.
+    pub(crate) fn web_leaves(&mut self) {
+        drop(self.captured.remove(1));
+        self.nodes[1].leave(Network(2)).unwrap();
     }
 
     /// The rules in all pods go, as when the nodes' processes are killed.

@@ -244,3 +244,20 @@ fn a_line_is_told_of_each_request_and_nobody_waits_for_who_reads_them() {
     assert_eq!(mesh.look().lost, more as u64);
     assert_eq!(lines.try_iter().count(), LINES);
 }
+
+#[test]
+fn what_is_refused_at_its_head_has_a_line() {
+    let web = Backend::saying("web");
+    let mesh = Harness::new(plain(&[web.address]));
+    mesh.look();
+    // One that is whole and breaks the rules, and one of which no end is looked for.
+    let twice = "GET / HTTP/1.1\r\nHost: web\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n";
+    for request in [twice, "GET / HTTP/1.1\nHost: web\r\n\r\n"] {
+        assert_eq!(mesh.ask(request).0, 400);
+        mesh.look();
+        let line = mesh.lines.lock().unwrap().try_recv().unwrap();
+        assert_eq!((line.status, line.reason, line.endpoint), (400, Some(Reason::Refused), None));
+        let request = line.request.unwrap();
+        assert_eq!((request.version, request.method.as_str(), request.path.as_str()), (1, "", ""));
+    }
+}

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use control::mesh::Address;
+use mesh::identity::Identity;
 use smi::contract::Name;
 
 /// `sextant control`
@@ -77,6 +78,9 @@ pub(crate) struct MeshPlaneArgs {
     /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more
     #[arg(long = "mesh-account", value_name = "NAMESPACE/NAME", default_value = "kube-system/sextant-mesh", value_parser = account)]
     pub(crate) accounts: Vec<Name>,
+    /// The trust domain of the mesh's identities (SPIFFE); nodes are to be given the same
+    #[arg(long, value_name = "NAME", default_value = "cluster.local", value_parser = trust_domain)]
+    pub(crate) trust_domain: String,
 }
 
 fn mesh(text: &str) -> Result<Address, String> {
@@ -84,6 +88,13 @@ fn mesh(text: &str) -> Result<Address, String> {
         return super::csi::socket(text).map(Address::Unix);
     }
     text.parse().map(Address::Tcp).map_err(|_| "write an address with a port, or unix:/PATH".into())
+}
+
+/// A trust domain, as identities may have it.
+pub(super) fn trust_domain(text: &str) -> Result<String, String> {
+    let is_one = text.len() <= 255 && Identity::parse(&format!("spiffe://{text}/ns/a/sa/a")).is_ok();
+    let why = "write a name of lower case letters, digits, dots, hyphens and underscores";
+    if is_one { Ok(text.to_owned()) } else { Err(why.into()) }
 }
 
 fn account(text: &str) -> Result<Name, String> {
@@ -117,6 +128,10 @@ mod tests {
         assert_eq!(mesh("[::]:8443"), Ok(Address::Tcp("[::]:8443".parse().unwrap())));
         for bad in ["", "unix:mesh.sock", "8443", "localhost:8443"] {
             assert!(mesh(bad).is_err(), "{bad}");
+        }
+        assert_eq!(trust_domain("prod.example-1.com"), Ok("prod.example-1.com".into()));
+        for bad in ["", "Example.com", "a/b", "a b", "spiffe://a", &"a".repeat(256)] {
+            assert!(trust_domain(bad).is_err(), "{bad}");
         }
         assert_eq!(account("a/b"), Ok(Name::new("a", "b")));
         for bad in ["", "a", "/b", "a/", "a/b/c"] {

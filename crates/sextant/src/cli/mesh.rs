@@ -40,6 +40,9 @@ pub(crate) struct MeshArgs {
     /// has]
     #[arg(long, value_name = "FILE", requires = "control")]
     pub(crate) control_ca: Option<PathBuf>,
+    /// The trust domain of the mesh's identities (SPIFFE): that of the control plane
+    #[arg(long, value_name = "NAME", default_value = "cluster.local", value_parser = super::control::trust_domain)]
+    pub(crate) trust_domain: String,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
     /// Answer http://ADDRESS/metrics with what is counted, for Prometheus

@@ -25,6 +25,10 @@ pub(crate) struct NodeArgs {
     /// Attach pods to a bridge of this node's own: where /etc/cni/net.d has no network, or whatever it has
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "missing")]
     pub(crate) builtin_network: Option<BuiltinNetwork>,
+    /// Tell `sextant mesh` of each pod's network before the pod's first container starts, where that listens [default: mesh-pods.sock
+    /// in the run directory]
+    #[arg(long, value_name = "SOCKET", num_args = 0..=1, require_equals = true)]
+    pub(crate) mesh_pods: Option<Option<PathBuf>>,
     #[command(flatten, next_help_heading = "Volumes")]
     pub(crate) csi: CsiInNodeArgs,
 }

@@ -74,8 +74,10 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let resting = tokio::spawn(process::rest());
     let election = args.leader_elect.then(|| election(&client, args, &setup.host)).transpose()?;
     let addresses = &args.mesh.addresses;
-    let plane = (!addresses.is_empty())
-        .then(|| Plane::start(&client, smi::compile::Settings::default(), args.mesh.accounts.clone()));
+    let plane = (!addresses.is_empty()).then(|| {
+        let settings = smi::compile::Settings { trust_domain: args.mesh.trust_domain.clone() };
+        Plane::start(&client, settings, args.mesh.accounts.clone())
+    });
     process::tell_ready("control");
     let works = work(client, setup, args, found, metrics.clone(), plane.as_deref());
     let worked = async {

@@ -31,6 +31,10 @@ pub(crate) fn run(instance: Instance, args: &NodeArgs) -> Result<()> {
     if args.builtin_network == Some(BuiltinNetwork::Always) {
         config.network.conf_dir = PathBuf::from(NOWHERE);
     }
+    if let Some(socket) = &args.mesh_pods {
+        let own = || instance.run.join(cni::mesh::SOCKET);
+        config.network.mesh_pods = Some(socket.clone().unwrap_or_else(own));
+    }
     let socket = args.socket.clone().unwrap_or_else(|| instance.run.join("cri.sock"));
     let shown = socket.clone();
     let (data, run) = (instance.data.clone(), instance.run.clone());

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod definitions;
+mod early;
 mod objects;
 mod people;
 mod plane;
@@ -185,6 +186,55 @@ async fn a_kill_leaves_pods_on_their_own_way_and_the_next_one_serves_them() {
     assert_eq!(pods.asks(0), "v2");
     assert_eq!(rig.end("mesh"), Some(0));
     assert_eq!(pods.tables(0), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn changes_hold_while_the_runtime_does_not_answer() {
+    let (mut rig, runtime) = cluster([1, 0]).await;
+    let pods = Pods::new(1);
+    objects::pod(&rig, "member", true).await;
+    runtime.add("s0", "member", &pods.pin(0, &rig));
+    until(&rig, "the pod is served", || pods.asks(0) == "v1").await;
+    runtime.hang(true);
+    let (mut weights, mut rounds) = ([0, 1], 0);
+    // A call that it does not answer is given up after a while, and made again: a change that has waited for that is no change meanwhile.
+    loop {
+        let before = runtime.unanswered();
+        until(&rig, "the runtime is asked", || runtime.unanswered() > before).await;
+        let asked = runtime.unanswered();
+        objects::weigh(&rig, weights).await;
+        let who = if weights == [1, 0] { "v1" } else { "v2" };
+        until(&rig, "the change holds", || pods.asks(0) == who).await;
+        if runtime.unanswered() == asked {
+            break;
+        }
+        weights.reverse();
+        rounds += 1;
+        assert!(rounds < 10, "each change has waited for the runtime");
+    }
+    // Who is no member any more need not be known to the runtime.
+    objects::label(&rig, "member", false).await;
+    until(&rig, "the pod goes its own way", || pods.asks(0) == "direct").await;
+    runtime.hang(false);
+    objects::label(&rig, "member", true).await;
+    until(&rig, "the pod is served again", || pods.asks(0) != "direct").await;
+    assert_eq!(rig.end("mesh"), Some(0), "{}", rig.words("mesh"));
+    assert_eq!(pods.tables(0), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn objects_of_a_kind_that_is_served_no_more_are_gone() {
+    let (mut rig, runtime) = cluster([1, 0]).await;
+    let pods = Pods::new(1);
+    objects::pod(&rig, "member", true).await;
+    runtime.add("s0", "member", &pods.pin(0, &rig));
+    until(&rig, "the pod is served", || pods.asks(0) == "v1").await;
+    objects::serve_splits(&rig, false).await;
+    // Without the split the Service has the endpoints of both.
+    until(&rig, "the split is gone", || pods.asks(0) == "v2").await;
+    objects::serve_splits(&rig, true).await;
+    until(&rig, "the split is there again", || (0..20).all(|_| pods.asks(0) == "v1")).await;
+    assert_eq!(rig.end("mesh"), Some(0), "{}", rig.words("mesh"));
 }
 
 /// Whether a child process has ended, though nobody has waited for it.

@@ -45,6 +45,21 @@ pub(crate) async fn define(rig: &Rig) {
     }
 }
 
+/// TrafficSplits are served from now on, or in no version any more.
+pub(crate) async fn serve_splits(rig: &Rig, are_served: bool) {
+    let kind =
+        resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+    let definitions: Api<DynamicObject> = Api::all_with(rig.client.clone(), &kind);
+    let name = "trafficsplits.split.smi-spec.io";
+    let crd = smi::contract::CRDS.iter().find(|crd| crd.name == name).unwrap();
+    let mut versions = crd.to_json().unwrap()["spec"]["versions"].take();
+    for version in versions.as_array_mut().unwrap() {
+        version["served"] = are_served.into();
+    }
+    let patch = Patch::Merge(json!({"spec": {"versions": versions}}));
+    definitions.patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
 /// The Service, its versions, and a split by these weights.
 pub(crate) async fn services(rig: &Rig, weights: [u32; 2]) {
     for (name, address, endpoints) in

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener as Listener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,9 +15,13 @@ use cri::plugin::server::serve;
 use serde_json::json;
 use tokio::net::UnixListener;
 
-/// Sandboxes by their ids: the pod of namespace `default`, and where its network namespace is.
 #[derive(Clone, Default)]
-pub(crate) struct Runtime(Arc<Mutex<BTreeMap<String, (String, PathBuf)>>>);
+pub(crate) struct Runtime {
+    /// Sandboxes by their ids: the pod of namespace `default`, and where its network namespace is.
+    pods: Arc<Mutex<BTreeMap<String, (String, PathBuf)>>>,
+    hangs: Arc<AtomicBool>,
+    unanswered: Arc<AtomicUsize>,
+}
 
 impl Runtime {
     /// Serves at `socket` from now on, without pods, on a thread of its own.
@@ -38,12 +43,22 @@ impl Runtime {
 
     /// A pod has a sandbox that is ready.
     pub(crate) fn add(&self, sandbox: &str, pod: &str, netns: &Path) {
-        self.0.lock().unwrap().insert(sandbox.into(), (pod.into(), netns.into()));
+        self.pods.lock().unwrap().insert(sandbox.into(), (pod.into(), netns.into()));
+    }
+
+    /// From now on it answers nobody who asks for sandboxes, or does again.
+    pub(crate) fn hang(&self, hangs: bool) {
+        self.hangs.store(hangs, Ordering::SeqCst);
+    }
+
+    /// How many have asked meanwhile.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered.load(Ordering::SeqCst)
     }
 
     /// A sandbox is gone.
     pub(crate) fn remove(&self, sandbox: &str) {
-        self.0.lock().unwrap().remove(sandbox);
+        self.pods.lock().unwrap().remove(sandbox);
     }
 }
 
@@ -52,20 +67,24 @@ impl RuntimeService for Runtime {
         &self,
         _: ListPodSandboxRequest,
     ) -> Result<ListPodSandboxResponse, grpc::Status> {
+        if self.hangs.load(Ordering::SeqCst) {
+            self.unanswered.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
         let one = |(id, (pod, _)): (&String, &(String, PathBuf))| {
             let metadata =
                 PodSandboxMetadata { name: pod.clone(), namespace: "default".into(), ..Default::default() };
             let state = PodSandboxState::SandboxReady.into();
             PodSandbox { id: id.clone(), metadata: Some(metadata), state, ..PodSandbox::default() }
         };
-        Ok(ListPodSandboxResponse { items: self.0.lock().unwrap().iter().map(one).collect() })
+        Ok(ListPodSandboxResponse { items: self.pods.lock().unwrap().iter().map(one).collect() })
     }
 
     async fn pod_sandbox_status(
         &self,
         request: PodSandboxStatusRequest,
     ) -> Result<PodSandboxStatusResponse, grpc::Status> {
-        let sandboxes = self.0.lock().unwrap();
+        let sandboxes = self.pods.lock().unwrap();
         let Some((_, netns)) = sandboxes.get(&request.pod_sandbox_id) else {
             return Err(grpc::Status::new(grpc::Code::NotFound, "there is no such sandbox"));
         };

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;
 
-use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{Pod, Secret, ServiceAccount};
 use kernel::netlink::{Kind, NewLink, Protocol, Route, SetLink, Socket};
 use kernel::nft::{Family, tables};
 use kube::Api;
@@ -66,7 +66,13 @@ impl Site {
 
     /// Whether somebody who is no member is let into the server's pod.
     fn lets_in_strangers(&self) -> bool {
-        get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
+        !self.is_closed() && get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
+    }
+
+    /// Whether somebody who is no member is told that nobody listens there.
+    fn is_closed(&self) -> bool {
+        let refused = self.wire.run(|| TcpStream::connect((SERVER.2, PORT)).err());
+        refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     }
 }
 
@@ -189,14 +195,10 @@ async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
 
     // While nobody is there who could tell, nobody is let in, whatever else is done on the node.
     rig.kill("node-2");
-    let is_closed = || {
-        let refused = site.wire.run(|| TcpStream::connect((SERVER.2, PORT)).err());
-        refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
-    };
-    assert!(is_closed());
+    assert!(site.is_closed());
     rig.spawn_in("run-2", "images", &["images"]);
     assert_eq!(rig.wait("images").await, Some(0), "{}", rig.words("images"));
-    assert!(is_closed());
+    assert!(site.is_closed());
     assert_eq!(get(&site.client, (WEB, 80), "/allowed"), Some(503));
     rig.again("node-2");
     until(&rig, "the client is let in again", || get(&site.client, (WEB, 80), "/allowed") == Some(200)).await;
@@ -219,5 +221,60 @@ async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
     let mut refused = lines.filter(|line| line["reason"] == "denied" && line["direction"] == "inbound");
     let other = "spiffe://cluster.local/ns/default/sa/other";
     assert!(refused.any(|line| line["peer"] == other && line["pod"] == "default/server"), "{log}");
+    assert!(site.lets_in_strangers());
+}
+
+#[tokio::test]
+async fn a_pod_to_which_not_everybody_may_come_is_closed_until_it_has_a_certificate() {
+    let mut rig = Rig::bare().await;
+    objects::define(&rig).await;
+    // Nobody can sign with this.
+    let secrets = rig.objects_of::<Secret>("kube-system");
+    let broken =
+        json!({"metadata": {"name": "sextant-mesh-ca"}, "stringData": {"ca.crt": "none", "ca.key": "none"}});
+    let broken: Secret = serde_json::from_value(broken).unwrap();
+    secrets.create(&PostParams::default(), &broken).await.unwrap();
+    let (cri, at) = (rig.path("cri.sock"), format!("unix:{}", rig.path("mesh.sock").display()));
+    let (runtime, site) = (Runtime::start(&cri), Site::new());
+    for (one, pod) in [(CLIENT, &site.client), (SERVER, &site.server)] {
+        member(&rig, &runtime, one, pod).await;
+    }
+    rig.control(&["--mesh", &at]);
+    for (run, node) in [("run", "node-1"), ("run-2", "node-2")] {
+        let args = ["mesh", "--node", node, "--cri", cri.to_str().unwrap(), "--control", &at];
+        rig.spawn_in(run, node, &args);
+        rig.words_have(node, "Services and routes are known").await;
+    }
+    // Whoever may come, does.
+    assert!(site.lets_in_strangers());
+    for _ in 0..2 {
+        allow(&rig).await;
+        until(&rig, "nobody is let in", || site.is_closed()).await;
+        rig.words_have("node-2", "pod default/server is closed to others until it can be served").await;
+        targets(&rig).delete("server", &DeleteParams::default()).await.unwrap();
+        until(&rig, "everybody is let in", || site.lets_in_strangers()).await;
+        until(&rig, "nothing is left in the pod", || site.tables().is_empty()).await;
+        let groups = api(&rig, ("specs.smi-spec.io", "v1alpha4", "HTTPRouteGroup", "httproutegroups"));
+        groups.delete("allowed", &DeleteParams::default()).await.unwrap();
+    }
+    // Nor while nobody is there.
+    allow(&rig).await;
+    until(&rig, "nobody is let in", || site.is_closed()).await;
+    rig.kill("node-2");
+    assert!(site.is_closed());
+    rig.again("node-2");
+    // The next authority can sign.
+    secrets.delete("sextant-mesh-ca", &DeleteParams::default()).await.unwrap();
+    for (node, name) in [("node-1", CLIENT.0), ("node-2", SERVER.0)] {
+        rig.words_have(node, &format!("serves pod default/{name}\n")).await;
+    }
+    let to = (SERVER.2, PORT);
+    until(&rig, "the client is let in", || get(&site.client, to, "/allowed") == Some(200)).await;
+    assert_eq!(get(&site.client, to, "/any"), Some(403));
+    assert!(!site.lets_in_strangers());
+    for node in ["node-2", "node-1"] {
+        assert_eq!(rig.end(node), Some(0), "{}", rig.words(node));
+    }
+    assert_eq!(site.tables(), Vec::<String>::new());
     assert!(site.lets_in_strangers());
 }

@@ -7,9 +7,13 @@ use super::workload::{account, has_labels};
 use super::world::{World, within};
 use super::{Settings, finding};
 use crate::contract::access::{Rule, Subject, TrafficTarget};
+use crate::contract::http;
 use crate::contract::specs::{Ports, Transport};
 use crate::contract::{Id, Kind, Name, Reason};
 use crate::model::{Entry, HttpMatch, Key, Policy, Principal, TcpAllow};
+
+/// So many bytes all patterns of one policy may take when they are compiled. Each node that has a pod which it guards compiles them.
+const PATTERNS: usize = 16 << 20;
 
 pub(super) fn compile(world: &World, settings: &Settings, name: &Name) -> Made {
     let mut made = Made::default();
@@ -139,7 +143,17 @@ fn allowed(world: &World, target: &TrafficTarget, id: &Id, made: &mut Made) -> (
         }
     }
     missing_matches(world, target, id, made);
-    let http = groups.map(|groups| requests(world, namespace, &groups));
+    let http = groups.map(|groups| {
+        let (meant, left_out) = requests(world, namespace, &groups);
+        if left_out > 0 {
+            let advice = format!(
+                "patterns of these HTTPRouteGroups take more than {} MiB together, so {left_out} of their matches allow nothing: write fewer, or simpler ones",
+                PATTERNS >> 20
+            );
+            made.say(id, finding(Reason::InvalidValue, "spec.rules", format!("{} matches", meant.len() + left_out), advice));
+        }
+        meant
+    });
     let ports = match (tcp, &http) {
         (Some(ports), _) => ports.done(),
         (None, Some(_)) => Ports::All,
@@ -148,12 +162,12 @@ fn allowed(world: &World, target: &TrafficTarget, id: &Id, made: &mut Made) -> (
     (TcpAllow { ports: ports.and(&target.ports), http }, udp.done().and(&target.ports))
 }
 
-/// Requests of groups, in order, each once.
+/// Requests of groups, in order, each once, and how many more there are than may be.
 fn requests(
     world: &World,
     namespace: &str,
     groups: &BTreeMap<&str, Option<BTreeSet<&str>>>,
-) -> Vec<HttpMatch> {
+) -> (Vec<HttpMatch>, usize) {
     let mut found: BTreeSet<&HttpMatch> = BTreeSet::new();
     for (group, meant) in groups {
         let Some(group) = world.groups.get(&Name::new(namespace, *group)) else { continue };
@@ -163,9 +177,29 @@ fn requests(
     }
     // One that is all requests stands for the rest; it still takes HTTP.
     if found.iter().any(|one| one.is_any()) {
-        return vec![HttpMatch::default()];
+        return (vec![HttpMatch::default()], 0);
     }
-    found.into_iter().cloned().collect()
+    let all = found.len();
+    let kept = bounded(found);
+    let left_out = all - kept.len();
+    (kept, left_out)
+}
+
+/// Those whose patterns take no more than [`PATTERNS`] together, from the first one on. What is left out allows nothing.
+fn bounded(found: BTreeSet<&HttpMatch>) -> Vec<HttpMatch> {
+    let count: usize = found.iter().map(|one| one.patterns().count()).sum();
+    // Of so few each may be as large as any.
+    if count <= PATTERNS / http::LARGEST_PATTERN {
+        return found.into_iter().cloned().collect();
+    }
+    let mut left = PATTERNS;
+    let fits = |one: &&HttpMatch| {
+        let size: usize = one.patterns().map(http::size).sum();
+        let rest = left.checked_sub(size);
+        left = rest.unwrap_or(left);
+        rest.is_some()
+    };
+    found.into_iter().filter(fits).cloned().collect()
 }
 
 /// Says which names of matches are none of their group's.

@@ -8,7 +8,7 @@ use super::meta::Name;
 /// So many bytes a pattern may have.
 const LONGEST_PATTERN: usize = 4096;
 /// So many bytes a compiled pattern may take.
-const LARGEST_PATTERN: usize = 1 << 20;
+pub(crate) const LARGEST_PATTERN: usize = 1 << 20;
 /// So many bytes each thread may keep of what it has found out about a pattern; what needs more is executed without.
 const LARGEST_CACHE: usize = 1 << 18;
 
@@ -34,6 +34,19 @@ impl HttpMatch {
     #[must_use]
     pub fn is_any(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// All of its patterns.
+    pub(crate) fn patterns(&self) -> impl Iterator<Item = &str> {
+        let path = match &self.path {
+            PathMatch::Regex(pattern) => Some(pattern.as_str()),
+            PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+        };
+        let values = self.headers.iter().chain(&self.query).filter_map(|pair| match &pair.value {
+            TextMatch::Regex(pattern) => Some(pattern.as_str()),
+            TextMatch::Exact(_) => None,
+        });
+        path.into_iter().chain(values)
     }
 }
 
@@ -113,6 +126,12 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
             other.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
         }
     })
+}
+
+/// How many bytes a pattern takes at most when it is compiled: one of a few sizes. It is found out by trying.
+pub(crate) fn size(pattern: &str) -> usize {
+    let fits = |size: &usize| RegexBuilder::new(pattern).size_limit(*size).build().is_ok();
+    [1 << 12, 1 << 14, 1 << 16, 1 << 18].into_iter().find(fits).unwrap_or(LARGEST_PATTERN)
 }
 
 /// Checks a pattern by itself, since `a)|(?:b` must not get out of its anchors, and with these, as it is executed: a comment at its end
@@ -212,6 +231,13 @@ mod tests {
         assert!(!compile(&whole("a|b")).expect("it is one").is_match(b"ab"));
         assert!(compile(&beginning("/api")).expect("it is one").is_match(b"/apix"));
         assert!(!compile(&beginning("/b|/api")).expect("it is one").is_match(b"/x/api"));
+    }
+
+    #[test]
+    fn a_pattern_takes_no_more_than_is_said() {
+        let (small, large) = (size("^(?:/api)"), size("^(?:/(a{99}){99})"));
+        assert!(small < large && large <= LARGEST_PATTERN, "{small}, {large}");
+        assert_eq!(size("("), LARGEST_PATTERN, "what is none is not compiled");
     }
 
     #[test]

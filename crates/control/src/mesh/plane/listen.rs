@@ -27,8 +27,11 @@ use super::service::Calls;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections at a time: nodes have one each.
 const MOST: usize = 8192;
-/// Of these, from one address. A node has one, and a second one while it does not know yet that the first has ended.
-const OF_ONE: usize = 16;
+/// Of these, from one address. A node has one, and a second one while it does not know yet that the first has ended; but its pods may come from the
+/// node's address, too, and each may have some.
+const OF_ADDRESS: usize = 256;
+/// So often one node may follow at a time, which it has shown to be: as for connections, without pods.
+pub(super) const OF_NODE: usize = 16;
 /// The longest request over them, in bytes: one has a token, an identity and a request for a certificate in it, and is read before it is known
 /// whose it is.
 const REQUEST: usize = 64 * 1024;
@@ -87,9 +90,12 @@ async fn show(shown: &Shown, mut authority: watch::Receiver<Option<Arc<Authority
     }
 }
 
-/// How many of something there are, by whose they are: of one [`OF_ONE`] at most, and [`MOST`] of all.
+/// How many of something there are, by whose they are: of one so many at most, and [`MOST`] of all.
 #[derive(Debug)]
-pub(super) struct Places<K>(Mutex<HashMap<K, usize>>);
+pub(super) struct Places<K> {
+    taken: Mutex<HashMap<K, usize>>,
+    of_one: usize,
+}
 
 /// One of them.
 pub(super) struct Place<K: Eq + Hash> {
@@ -97,16 +103,17 @@ pub(super) struct Place<K: Eq + Hash> {
     of: K,
 }
 
-impl<K> Default for Places<K> {
-    fn default() -> Self {
-        Self(Mutex::new(HashMap::new()))
+impl<K> Places<K> {
+    pub(super) fn new(of_one: usize) -> Self {
+        Self { taken: Mutex::new(HashMap::new()), of_one }
     }
 }
 
 impl<K: Clone + Eq + Hash> Places<K> {
     pub(super) fn take(self: &Arc<Self>, of: K) -> Option<Place<K>> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= MOST || taken.get(&of).copied().unwrap_or_default() >= OF_ONE {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.values().sum::<usize>() >= MOST || taken.get(&of).copied().unwrap_or_default() >= self.of_one
+        {
             return None;
         }
         *taken.entry(of.clone()).or_default() += 1;
@@ -116,7 +123,7 @@ impl<K: Clone + Eq + Hash> Places<K> {
 
 impl<K: Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.places.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = taken.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
@@ -152,7 +159,7 @@ pub(super) async fn tcp(service: Arc<Calls>, address: SocketAddr) -> Result<(), 
 }
 
 async fn accept(listener: TcpListener, acceptor: TlsAcceptor, server: Arc<grpc::Server>) -> Infallible {
-    let (places, mut connections) = (Arc::new(Places::default()), JoinSet::new());
+    let (places, mut connections) = (Arc::new(Places::new(OF_ADDRESS)), JoinSet::new());
     loop {
         tokio::select! {
             Some(_ended) = connections.join_next() => {}
@@ -190,14 +197,14 @@ mod tests {
 
     #[test]
     fn no_address_takes_all_places() {
-        let places = Arc::new(Places::default());
+        let places = Arc::new(Places::new(OF_NODE));
         let (one, other) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let mut taken: Vec<Place<IpAddr>> = (0..OF_ONE).map(|_| places.take(one).unwrap()).collect();
+        let mut taken: Vec<Place<IpAddr>> = (0..OF_NODE).map(|_| places.take(one).unwrap()).collect();
         assert!(places.take(one).is_none());
         let kept = places.take(other).unwrap();
         taken.pop();
         assert!(places.take(one).is_some(), "and it is free again at once");
         drop((taken, kept));
-        assert!(places.0.lock().unwrap().is_empty());
+        assert!(places.taken.lock().unwrap().is_empty());
     }
 }

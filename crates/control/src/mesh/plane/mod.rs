@@ -26,6 +26,7 @@ use super::definitions;
 use callers::{Callers, Tokens};
 use hub::Hub;
 use keeper::Keeper;
+use listen::{OF_NODE, Places};
 use service::Calls;
 use statuses::Statuses;
 
@@ -110,7 +111,7 @@ impl Plane {
     async fn listen(&self, address: &Address) -> Result<(), String> {
         let calls = |callers: Callers| {
             let (hub, authority) = (self.hub.clone(), self.keeper.authority());
-            Arc::new(Calls { hub, authority, callers, following: Arc::default() })
+            Arc::new(Calls { hub, authority, callers, following: Arc::new(Places::new(OF_NODE)) })
         };
         match address {
             Address::Unix(path) => listen::unix(calls(Callers::Root), Path::new(path)).await,

@@ -1,6 +1,7 @@
 //! Pods: a sandbox of namespaces with a shim that is parent of its containers.
 
 mod make;
+mod mesh;
 mod names;
 mod network;
 mod record;

@@ -118,6 +118,7 @@ pub(super) fn attach(
             whose.namespace, whose.name
         ))
     })?;
+    super::mesh::tell(node, record, &path);
     let mut addresses: Vec<IpAddr> = added.addresses().iter().map(|net| net.address()).collect();
     addresses.dedup();
     Ok((list.name.clone(), addresses))

@@ -34,6 +34,9 @@ use stream::{Half, Stream};
 /// So many streams that were reset are remembered: what was sent before the peer knew is let pass. Once one may be forgotten nobody can tell.
 const REMEMBERED: usize = 256;
 
+/// What a GOAWAY says with which somebody parts for good: it serves nobody any more, and not this connection alone is over.
+const PARTED: &str = "nobody is served here any more";
+
 /// Which side this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -182,6 +185,8 @@ pub struct Connection {
     leaving: Option<u32>,
     /// The last of our streams that the peer looks at, once it has told.
     left: Option<u32>,
+    /// The peer has parted for good.
+    parted: bool,
     patience: Patience,
     failed: Option<Broken>,
 }
@@ -234,6 +239,7 @@ impl Connection {
             ended: VecDeque::new(),
             leaving: None,
             left: None,
+            parted: false,
             patience: Patience::new(),
             failed: None,
         }
@@ -280,6 +286,12 @@ impl Connection {
     #[must_use]
     pub fn has_left(&self) -> bool {
         self.left.is_some() || self.failed.is_some() || self.leaving.is_some_and(|last| last <= self.theirs)
+    }
+
+    /// Whether the peer has said that it serves nobody any more ([`Connection::part`]).
+    #[must_use]
+    pub fn has_parted(&self) -> bool {
+        self.parted
     }
 
     /// Whether this side has opened a stream.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::stream::{Half, widen};
-use super::{Connection, Event, Failure, Partial, REMEMBERED, Side};
+use super::{Connection, Event, Failure, PARTED, Partial, REMEMBERED, Side};
 use crate::h2::Code;
 use crate::h2::frame::{Broken, Frame, PAYLOAD, PREFACE, SettingsFrame, id, read, write};
 
@@ -92,8 +92,9 @@ impl Connection {
                 self.answer(|out| write::ping(out, data, true));
                 Ok(None)
             }
-            Frame::GoAway { last, code, .. } => {
+            Frame::GoAway { last, code, about } => {
                 self.patience.others.spend(now)?;
+                self.parted |= about == PARTED.as_bytes();
                 // It may not grow; if it does, what was said first holds.
                 let last = self.left.unwrap_or(last).min(last);
                 self.left = Some(last);

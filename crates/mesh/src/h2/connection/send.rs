@@ -1,7 +1,7 @@
 //! What goes out.
 
 use super::stream::{Half, Stream};
-use super::{Connection, Side};
+use super::{Connection, PARTED, Side};
 use crate::h2::frame::{LARGEST, PAYLOAD, write};
 use crate::h2::{Code, Field, Fields};
 
@@ -230,13 +230,22 @@ impl Connection {
     /// Tells the peer that the connection ends. At first (`last` is false) it is told to open no more streams, and those that are on their
     /// way are still answered; a round trip later that none but those which have come are.
     pub fn leave(&mut self, last: bool) {
+        self.leave_for(last, "");
+    }
+
+    /// Tells the peer that the connection ends with the streams that have come, and that there will be no other: nobody is served here any more.
+    pub fn part(&mut self) {
+        self.leave_for(true, PARTED);
+    }
+
+    fn leave_for(&mut self, last: bool, why: &str) {
         let told = self.leaving.is_some_and(|known| !last || known <= self.theirs);
         if self.failed.is_some() || told {
             return;
         }
         let stream = if last || self.side == Side::Client { self.theirs } else { LARGEST };
         self.leaving = Some(stream);
-        write::go_away(&mut self.out, stream, Code::NO_ERROR, "");
+        write::go_away(&mut self.out, stream, Code::NO_ERROR, why);
     }
 
     fn sending(&mut self, stream: u32, half: Half) -> Result<&mut Stream, Gone> {

@@ -340,6 +340,20 @@ fn a_server_leaves_in_two_steps() {
 }
 
 #[test]
+fn who_parts_for_good_says_so() {
+    for parts in [true, false] {
+        let mut pair = Pair::new(Limits::default());
+        match parts {
+            true => pair.server.part(),
+            false => pair.server.leave(true),
+        }
+        assert_eq!(pair.client_hears(), ["go away 0 NO_ERROR"]);
+        assert!(pair.client.is_leaving());
+        assert_eq!(pair.client.has_parted(), parts);
+    }
+}
+
+#[test]
 fn a_sign_of_life_comes_back() {
     let mut pair = Pair::new(Limits::default());
     pair.client.ping(*b"are you?");

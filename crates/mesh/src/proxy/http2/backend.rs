@@ -36,6 +36,8 @@ pub(super) struct Backend {
     pub(super) paused: Instant,
     /// The endpoint was blamed for it, and has said nothing since.
     pub(super) blamed: bool,
+    /// It has stopped in the middle of a request, and the endpoint has said nothing since: new ones go over another.
+    pub(super) silent: bool,
     link: Link,
 }
 
@@ -71,6 +73,7 @@ impl Backend {
             within: None,
             paused: now,
             blamed: false,
+            silent: false,
             link,
         }
     }

@@ -67,7 +67,13 @@ impl Session {
         match event {
             Event::Head { stream, end } => self.begin(stream, end, now),
             Event::TooLarge { stream } => {
-                self.exchanges.insert(stream, self.nothing_yet(now));
+                let mut exchange = self.nothing_yet(now);
+                if self.proxy.telemetry().is_watched() {
+                    // Of what it asks for not all was unpacked.
+                    exchange.call.request = Some(Box::new(Request::new(2, "", "", "")));
+                    exchange.call.peer = self.origin.inside().map(|inside| inside.who().into());
+                }
+                self.exchanges.insert(stream, exchange);
                 let text = format!("its head is larger than {} bytes", self.limits.fields.size);
                 self.answer(stream, &Answer::new(431, format!("the request is refused: {text}")));
             }
@@ -222,7 +228,12 @@ impl Session {
         }
         // All who wait for one connection that is not there yet have one failure.
         let unreached = backend.filter(|backend| !backend.is_open());
-        let known = unreached.is_some_and(|backend| std::mem::replace(&mut backend.blamed, true));
+        let counts = exchange.pick.as_ref().is_some_and(|pick| pick.counts(now));
+        let known = unreached.is_some_and(|backend| {
+            let known = backend.blamed;
+            backend.blamed |= counts;
+            known
+        });
         if let Some(pick) = exchange.pick.as_ref().filter(|_| !known) {
             pick.went(Went::Badly(504, now.saturating_duration_since(exchange.began)), now);
         }

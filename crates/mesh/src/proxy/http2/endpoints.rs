@@ -64,7 +64,7 @@ impl Session {
         let end = exchange.up.end && exchange.up.bytes.is_empty() && exchange.up.trailers.is_none();
         let mut known = self.backends.iter_mut().enumerate();
         let opened = known.find_map(|(place, backend)| {
-            let backend = backend.as_mut().filter(|backend| backend.address == address)?;
+            let backend = backend.as_mut().filter(|backend| backend.address == address && !backend.silent)?;
             Some((place, backend.connection.open(exchange.head.iter(), end).ok()?))
         });
         let opened = opened.or_else(|| {
@@ -159,7 +159,7 @@ impl Session {
                     }
                     buffer.consume(used);
                     some = true;
-                    backend.blamed = false;
+                    (backend.blamed, backend.silent) = (false, false);
                     if !backend.connection.is_within_head() {
                         // What comes behind a frame has its own time.
                         backend.within = None;
@@ -276,8 +276,10 @@ impl Session {
         }
         let pick = exchange.pick.take();
         let endpoint = pick.as_ref().map(|pick| pick.address());
-        let blamed = blame && lost.is_theirs() && pick.is_some();
-        if let Some(pick) = pick.filter(|_| blamed) {
+        let mut blamed = false;
+        if let Some(pick) = pick.filter(|_| blame && lost.is_theirs()) {
+            // What was asked before the endpoint was left out is not the failure that counts: the next one may be.
+            blamed = pick.counts(now);
             pick.went(Went::NotAtAll, now);
         }
         if exchange.answered {

@@ -162,15 +162,17 @@ impl Session {
             }
             // Who has begun to answer may have its reason not to take the rest.
             Rest::Sending => (Lost::Stuck, !exchange.answered),
-            Rest::Answering => (Lost::Broken(&"it stops before its end"), true),
+            // Nor who may need the rest of the request for that of its answer.
+            Rest::Answering => (Lost::Broken(&"it stops before its end"), exchange.up.done),
         };
         let place = exchange.there.map(|there| there.backend);
         // What stops on one connection is one failure, until something comes of it again.
         let known = self.backend(place).is_some_and(|backend| backend.blamed);
         self.leave_endpoint(stream);
         let blamed = self.lost(stream, lost, theirs && !known);
-        if let Some(backend) = self.backend(place).filter(|_| blamed) {
-            backend.blamed = true;
+        if let Some(backend) = self.backend(place).filter(|_| theirs) {
+            backend.silent = true;
+            backend.blamed |= blamed;
         }
     }
 

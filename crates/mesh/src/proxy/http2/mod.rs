@@ -177,11 +177,12 @@ impl Session {
         Poll::Ready(())
     }
 
-    /// Ends connections to endpoints that nobody needs: those without a request that take none, or whose endpoint no Service has any more.
+    /// Ends connections to endpoints that nobody needs: those without a request that take none, have stopped, or whose endpoint no Service has any more.
     fn forsake(&mut self) {
         let pool = &self.proxy.pool;
         let needless = |backend: &Backend| {
-            backend.streams.is_empty() && (backend.connection.is_leaving() || !pool.has(backend.address))
+            let takes_none = backend.connection.is_leaving() || backend.silent;
+            backend.streams.is_empty() && (takes_none || !pool.has(backend.address))
         };
         for place in &mut self.backends {
             if place.as_ref().is_some_and(needless)

@@ -108,6 +108,18 @@ impl Known {
         inner.ready = true;
     }
 
+    /// Everything is known that there was at the start.
+    pub(super) fn is_ready(&self) -> bool {
+        self.inner().ready
+    }
+
+    /// A pod is known to be on this node, in the mesh or not.
+    pub(super) fn has(&self, pod: &Name) -> bool {
+        let inner = self.inner();
+        let entry = inner.model.get(&Key::Workload(pod.clone())).map(|entry| &**entry);
+        matches!(entry, Some(Entry::Workload(pod)) if pod.node.as_deref() == Some(&*self.0.node))
+    }
+
     /// A pod is served.
     pub(super) fn enters(&self, network: Network, pod: &Name) {
         let captured = Captured { pod: pod.clone(), since: SystemTime::now(), leaving: false, gone: None };

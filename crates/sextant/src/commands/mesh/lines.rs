@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -49,6 +50,9 @@ struct Tap {
     events: mpsc::Sender<Event>,
 }
 
+/// Who may read the log, if it is made here: it tells who asks whom for what.
+const MODE: u32 = 0o640;
+
 /// Where the log goes, and in which form.
 pub(super) struct Log {
     out: Box<dyn Write + Send>,
@@ -66,7 +70,7 @@ impl Log {
         let out: Box<dyn Write + Send> = if path == Path::new("-") {
             Box::new(io::stdout())
         } else {
-            let file = File::options().create(true).append(true).open(path);
+            let file = File::options().create(true).append(true).mode(MODE).open(path);
             Box::new(file.context(|| format!("open the access log {} (--access-log)", path.display()))?)
         };
         Ok(Self { out: Box::new(BufWriter::new(out)), format, failing: false })
@@ -197,5 +201,21 @@ fn pass(known: &Known, received: &Receiver<Line>, log: &mut Option<Log>, shared:
     }
     if let Some(log) = log.as_mut().filter(|_| some) {
         log.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_log_is_not_everybodys_to_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("access.log");
+        drop(Log::open(&path, LogFormat::Json).unwrap());
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
     }
 }

@@ -1,13 +1,16 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
+mod guard;
+mod told;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use kernel::netlink::{Protocol, Socket, addresses};
 use ledger::{Effect, Owner, Record as _, RecordId};
 use mesh::capture::{self, Capture, FAMILY, Names, RETURNING};
 use mesh::identity::{Certificates, Identity};
@@ -17,15 +20,23 @@ use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode};
 
 use super::known::Known;
-use super::sandboxes::Sandboxes;
+use super::sandboxes::{Found, Sandboxes};
 use crate::failure::{Context, Failure, Result};
+use guard::{Barred, own_addresses};
+use told::Awaited;
+
+/// What the runtime has told, and who has asked it.
+pub(super) type Answer = (Sandboxes, Result<Found>);
+/// An answer that is not there yet.
+pub(super) type Asking = Pin<Box<dyn Future<Output = Answer>>>;
 
 /// All of it. What it has made in pods is on record before it is made.
 pub(super) struct Members {
     serving: Node,
     owner: Owner,
     names: Names,
-    sandboxes: Sandboxes,
+    /// Who asks the runtime, unless it is being asked.
+    sandboxes: Option<Sandboxes>,
     /// What members prove who they are with. Without it they are known to nobody, and what comes to them is nobody's business.
     certificates: Option<Arc<Certificates>>,
     /// The node's name.
@@ -33,6 +44,8 @@ pub(super) struct Members {
     /// Members among its pods.
     wanted: BTreeMap<Name, Wanted>,
     captured: BTreeMap<Name, Captured>,
+    /// Members that are closed, because they cannot be served yet and not everybody may come to them.
+    barred: BTreeMap<Name, Barred>,
     /// Pods that are captured no more, until their last connection has ended.
     leaving: BTreeMap<Network, Kept>,
     /// The number of the last one that was captured.
@@ -61,6 +74,8 @@ struct Captured {
     netns: File,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
+    /// Somebody has told of it, and the runtime does not list it yet.
+    awaited: Option<Awaited>,
     /// The rules, which go with it.
     capture: Capture,
 }
@@ -72,6 +87,8 @@ struct Kept {
     record: RecordId,
     /// Of what brings answers back to who connects for others, where that is needed.
     returning: Option<RecordId>,
+    /// Of values of the namespace that are others meanwhile.
+    settings: [Option<RecordId>; 2],
 }
 
 impl Members {
@@ -94,12 +111,13 @@ impl Members {
             serving,
             owner,
             names,
-            sandboxes,
+            sandboxes: Some(sandboxes),
             certificates,
             node,
             old,
             wanted: BTreeMap::new(),
             captured: BTreeMap::new(),
+            barred: BTreeMap::new(),
             leaving: BTreeMap::new(),
             last: 0,
             home,
@@ -137,23 +155,56 @@ impl Members {
         self.serving.swap(tables).context(|| "tell who serves pods of a change".into())
     }
 
-    /// Captures the members that have a sandbox, and lets go of all others; whether each member has one.
+    /// Lets go of who is no member any more, and guards who is, whether or not the runtime is there.
     ///
     /// # Errors
     /// Nobody serves pods any more.
-    pub(super) async fn settle(&mut self) -> Result<bool> {
+    pub(super) fn settle(&mut self) -> Result<()> {
         self.troubles.retain(|name, _| name.as_ref().is_none_or(|name| self.wanted.contains_key(name)));
-        // Who is no member any more is let go whether or not the runtime is there.
         let unwanted = self.captured.keys().filter(|name| !self.wanted.contains_key(*name));
         for name in unwanted.cloned().collect::<Vec<Name>>() {
             self.leave(&name, true)?;
         }
+        self.unbar(|members, name| !members.is_guarded(name));
+        self.guard();
         if self.wanted.is_empty() {
             self.forget_old();
-            return Ok(true);
         }
-        let there = match self.sandboxes.ready().await {
-            Ok(there) => there,
+        Ok(())
+    }
+
+    /// Asks the runtime for sandboxes of members, which may take as long as it likes; [`found`](Self::found) takes the answer. None if there are no
+    /// members, or it is being asked.
+    pub(super) fn ask(&mut self) -> Option<Asking> {
+        let known = |name: &Name| {
+            let captured = self.captured.get(name).map(|captured| &captured.sandbox);
+            captured.or_else(|| self.barred.get(name).map(|barred| &barred.sandbox)).cloned()
+        };
+        // Who is neither served nor barred yet, though there is its sandbox, is looked at when there is its certificate.
+        let is_asked = |name: &Name, known: &Option<String>| {
+            known.is_some() || self.is_proved(name) || self.is_guarded(name)
+        };
+        let all = self.wanted.keys().map(|name| (name.clone(), known(name)));
+        let wanted: BTreeMap<Name, Option<String>> =
+            all.filter(|(name, known)| is_asked(name, known)).collect();
+        if self.wanted.is_empty() {
+            return None;
+        }
+        let mut sandboxes = self.sandboxes.take()?;
+        Some(Box::pin(async move {
+            let found = sandboxes.find(&wanted).await;
+            (sandboxes, found)
+        }))
+    }
+
+    /// Captures the members that have a sandbox, and lets go of those whose sandbox is gone; whether each member has one.
+    ///
+    /// # Errors
+    /// Nobody serves pods any more.
+    pub(super) fn found(&mut self, (sandboxes, found): Answer) -> Result<bool> {
+        self.sandboxes = Some(sandboxes);
+        let Found { ready, mut netns } = match found {
+            Ok(found) => found,
             // Those that are captured stay so: it is the runtime that is away, not they.
             Err(failure) => {
                 self.trouble(None, failure.to_string());
@@ -161,36 +212,47 @@ impl Members {
             }
         };
         self.troubles.remove(&None);
-        let gone = |(name, captured): &(&Name, &Captured)| there.get(*name) != Some(&captured.sandbox);
+        self.listed(&ready);
+        let gone = |(name, captured): &(&Name, &Captured)| {
+            captured.awaited.is_none() && ready.get(*name) != Some(&captured.sandbox)
+        };
         let gone: Vec<Name> = self.captured.iter().filter(gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
             // A member whose sandbox is not ready, or another, is still to be guarded.
             self.leave(&name, false)?;
         }
+        let gone = |(name, barred): &(&Name, &Barred)| ready.get(*name) != Some(&barred.sandbox);
+        let gone: Vec<Name> = self.barred.iter().filter(gone).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.pass(&name);
+        }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
         let (mut have_all, mut is_served) = (true, true);
         for name in missing {
-            let Some(sandbox) = there.get(&name) else {
+            let Some(sandbox) = ready.get(&name) else {
                 have_all = false;
                 continue;
             };
             // Nobody is led here before it can be told who it is: it would reach no other member. When there is a certificate, this is asked again.
-            if !self.is_proved(&name) {
-                is_served = false;
-                continue;
-            }
-            match self.enter(&name, sandbox).await {
-                Ok(()) => {
-                    self.troubles.remove(&Some(name.clone()));
-                    eprintln!("sextant mesh: serves pod {name}");
-                }
-                // What has failed will hardly be another thing at once.
-                Err(failure) => {
-                    let text = format!("pod {name} is not served: {failure}");
-                    self.trouble(Some(name), text);
+            let is_proved = self.is_proved(&name);
+            let known = self.barred.get(&name).map(|barred| barred.path.clone());
+            let path = match known.map(Ok).or_else(|| netns.remove(sandbox)) {
+                Some(Ok(path)) => path,
+                Some(Err(failure)) => {
                     is_served = false;
+                    self.trouble(Some(name.clone()), format!("pod {name} is not served: {failure}"));
+                    continue;
                 }
+                // It is to be served, or guarded, only since the runtime was asked.
+                None => {
+                    is_served = false;
+                    have_all &= !(is_proved || self.is_guarded(&name));
+                    continue;
+                }
+            };
+            if !self.serve(&name, sandbox, &path, is_proved) {
+                is_served = false;
             }
         }
         self.guard();
@@ -200,44 +262,35 @@ impl Members {
         Ok(have_all)
     }
 
-    /// Sees that pods to which not everybody may come are closed for when nobody serves them, and others are not.
-    fn guard(&mut self) {
-        if self.certificates.is_none() {
-            return;
-        }
+    /// Captures a member, or bars it if that cannot be, and says so; whether it is captured.
+    fn serve(&mut self, name: &Name, sandbox: &str, path: &Path, is_proved: bool) -> bool {
         let mut troubles = Vec::new();
-        for (name, captured) in &mut self.captured {
-            let Some(wanted) = self.wanted.get(name) else { continue };
-            if captured.is_closed == Some(wanted.is_guarded) {
-                continue;
-            }
-            let done = match wanted.is_guarded {
-                true => own_addresses().and_then(|node| {
-                    capture::close(&captured.netns, &self.names, &node).map_err(Failure::from)
-                }),
-                false => capture::open(&captured.netns, &self.names).map_err(Failure::from),
-            };
-            match done {
+        if is_proved {
+            match self.enter(name, sandbox, path) {
                 Ok(()) => {
-                    if wanted.is_guarded || captured.is_closed.is_some() {
-                        let word = if wanted.is_guarded { "closed" } else { "open" };
-                        eprintln!("sextant mesh: pod {name} is {word} to others for when nobody serves it");
-                    }
-                    captured.is_closed = Some(wanted.is_guarded);
+                    self.pass(name);
+                    self.troubles.remove(&Some(name.clone()));
+                    eprintln!("sextant mesh: serves pod {name}");
+                    return true;
                 }
-                Err(failure) => troubles.push((name.clone(), failure)),
+                // What has failed will hardly be another thing at once.
+                Err(failure) => troubles.push(format!("pod {name} is not served: {failure}")),
             }
         }
-        for (name, failure) in troubles {
-            let text = format!("pod {name} is not guarded while nobody serves it: {failure}");
-            self.trouble(Some(name), text);
+        if let Err(failure) = self.bar(name, sandbox, path) {
+            troubles.push(format!("pod {name} is open to others while it cannot be served: {failure}"));
         }
+        match troubles.is_empty() {
+            true => drop(self.troubles.remove(&Some(name.clone()))),
+            false => self.trouble(Some(name.clone()), troubles.join("; ")),
+        }
+        false
     }
 
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
         for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, returning: None });
+            self.forget(Kept { inode, record, returning: None, settings: [None; 2] });
         }
     }
 
@@ -256,29 +309,50 @@ impl Members {
         identity.is_some_and(|identity| certificates.has(&identity, SystemTime::now()))
     }
 
-    async fn enter(&mut self, name: &Name, sandbox: &str) -> Result<()> {
-        let netns = self.sandboxes.netns(sandbox).await?;
-        let say = || format!("open its network namespace {}", netns.display());
-        let file = File::open(&netns).context(say)?;
-        let inode = file.metadata().context(say)?.ino();
-        if inode == self.home {
+    /// A network namespace that is not the node's own, and its inode.
+    fn namespace_at(&self, path: &Path) -> Result<(File, u64)> {
+        let file = File::open(path).context(|| format!("open its network namespace {}", path.display()))?;
+        let inode = self.inode_of(&file, path)?;
+        Ok((file, inode))
+    }
+
+    fn inode_of(&self, file: &File, path: &Path) -> Result<u64> {
+        let found =
+            file.metadata().context(|| format!("look at its network namespace {}", path.display()))?;
+        if found.ino() == self.home {
             return Err(Failure::new("it has the node's network, which is everybody's"));
         }
-        let (family, table) = (FAMILY.to_string(), self.names.kept.clone());
+        Ok(found.ino())
+    }
+
+    /// Puts on record that a namespace has the table which keeps connections.
+    fn keep(&mut self, path: &Path, inode: u64) -> Result<Kept> {
+        let (netns, family, table) = (path.to_owned(), FAMILY.to_string(), self.names.kept.clone());
+        let record = self.owner.record(Effect::NetnsTable { netns, inode, family, table })?;
+        Ok(Kept { inode, record, returning: None, settings: [None; 2] })
+    }
+
+    fn enter(&mut self, name: &Name, sandbox: &str, path: &Path) -> Result<()> {
+        let (file, _) = self.namespace_at(path)?;
+        self.enter_at(name, sandbox, path, file)
+    }
+
+    /// The same, of a namespace that is open already.
+    fn enter_at(&mut self, name: &Name, sandbox: &str, path: &Path, file: File) -> Result<()> {
+        let inode = self.inode_of(&file, path)?;
         let node = match &self.certificates {
             Some(_) => Some(own_addresses()?),
             None => None,
         };
-        let table = Effect::NetnsTable { netns: netns.clone(), inode, family, table };
-        let record = self.owner.record(table)?;
-        let mut kept = Kept { inode, record, returning: None };
+        let mut kept = self.keep(path, inode)?;
         if node.is_some() {
-            let returning =
-                Effect::NetnsReturn { netns, inode, mark: RETURNING.mark, table: RETURNING.table };
-            kept.returning = Some(self.owner.record(returning)?);
+            let (netns, mark, table) = (path.to_owned(), RETURNING.mark, RETURNING.table);
+            kept.returning = Some(self.owner.record(Effect::NetnsReturn { netns, inode, mark, table })?);
         }
-        let begun = Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from).and_then(
-            |(capture, listeners)| {
+        let begun = self
+            .prepare(&file, path, &mut kept)
+            .and_then(|()| Capture::begin(&file, &self.names, node.as_deref()).map_err(Failure::from))
+            .and_then(|(capture, listeners)| {
                 let network = Network(self.last + 1);
                 let netns = file.try_clone().context(|| "keep its network namespace".into())?;
                 let pod = Pod { network, name: name.clone(), netns: file.into(), listeners };
@@ -288,13 +362,13 @@ impl Members {
                     .context(|| "serve it".into())
                     .inspect_err(|_| self.known.is_over(network))?;
                 Ok((network, capture, netns))
-            },
-        );
+            });
         match begun {
             Ok((network, capture, netns)) => {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
-                let captured = Captured { sandbox, network, kept, netns, is_closed: None, capture };
+                let (is_closed, awaited) = (None, None);
+                let captured = Captured { sandbox, network, kept, netns, is_closed, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }
@@ -303,6 +377,31 @@ impl Members {
                 Err(failure)
             }
         }
+    }
+
+    /// Has connections of a pod kept that are open, those from before included, when its rules come.
+    fn prepare(&mut self, file: &File, path: &Path, kept: &mut Kept) -> Result<()> {
+        let settings = capture::keep(file, &self.names)?;
+        let known = self.owner.records();
+        for (record, setting) in kept.settings.iter_mut().zip(&settings) {
+            // What is there may be of this, or of one before it: on record is what was there before both.
+            let before = known.iter().find_map(|(_, effect)| match effect {
+                Effect::NetnsSysctl { inode, name, value, .. }
+                    if *inode == kept.inode && name == setting.name =>
+                {
+                    Some(value.clone())
+                }
+                _ => None,
+            });
+            let effect = Effect::NetnsSysctl {
+                netns: path.to_owned(),
+                inode: kept.inode,
+                name: setting.name.into(),
+                value: before.unwrap_or_else(|| setting.before.clone()),
+            };
+            *record = Some(self.owner.record(effect)?);
+        }
+        capture::set(file, &settings).map_err(Failure::from)
     }
 
     /// New connections of a pod go their own way. One that was closed is open then, or when its last connection has ended.
@@ -336,11 +435,12 @@ impl Members {
     /// Deletes the table that keeps connections, unless others of the same namespace need it: a pod that has come back before its last
     /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
-        let mut others =
-            self.captured.values().map(|captured| captured.kept).chain(self.leaving.values().copied());
+        let served = self.captured.values().map(|captured| captured.kept);
+        let barred = self.barred.values().map(|barred| barred.kept);
+        let mut others = served.chain(barred).chain(self.leaving.values().copied());
         let is_needed = others.any(|other| other.inode == kept.inode)
             || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        for record in [Some(kept.record), kept.returning].into_iter().flatten() {
+        for record in [Some(kept.record), kept.returning].into_iter().chain(kept.settings).flatten() {
             let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
             if let Err(error) = done {
                 eprintln!("sextant mesh: warning: {error}");
@@ -355,6 +455,7 @@ impl Members {
         for name in names {
             let _ended = self.leave(&name, true);
         }
+        self.unbar(|_, _| true);
         let _ended = self.serving.drain();
     }
 
@@ -376,17 +477,9 @@ impl Members {
 /// The network namespace in which an effect is, by its inode.
 fn namespace(effect: &Effect) -> Option<u64> {
     match effect {
-        Effect::NetnsTable { inode, .. } | Effect::NetnsReturn { inode, .. } => Some(*inode),
+        Effect::NetnsTable { inode, .. }
+        | Effect::NetnsReturn { inode, .. }
+        | Effect::NetnsSysctl { inode, .. } => Some(*inode),
         _ => None,
     }
-}
-
-/// The node's own addresses, which probes of its pods come from.
-fn own_addresses() -> Result<Vec<IpAddr>> {
-    let all = addresses(&mut Socket::open(Protocol::Route)?, None)?;
-    let mut own: Vec<IpAddr> = all.iter().map(|address| address.net.address()).collect();
-    own.retain(|address| !address.is_loopback());
-    own.sort_unstable();
-    own.dedup();
-    Ok(own)
 }

@@ -11,6 +11,7 @@ mod plane;
 mod proofs;
 mod routes;
 mod sandboxes;
+mod told;
 mod why;
 mod wire;
 
@@ -30,7 +31,7 @@ use mesh::proxy::{Builder, Network, Settings};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use smi::compile;
 use smi::model::Delta;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -44,10 +45,11 @@ use identities::{Identities, Wanted};
 use known::Known;
 pub(crate) use left::take_away;
 use lines::{Lines, Log};
-use members::Members;
+use members::{Answer, Asking, Members};
 use plane::{Outlets, Trust, Way};
 use proofs::Proofs;
 use sandboxes::Sandboxes;
+use told::{Early, Listening, Told};
 
 /// How often it is looked whether pods have other sandboxes than before, though nobody has told of a change, and what has failed is tried again.
 const LOOK: Duration = Duration::from_secs(5);
@@ -123,6 +125,7 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let certificates = proofs.as_ref().map(Proofs::certificates);
     let known = Known::new(looker, &node, &whose, certificates.clone());
     let telling = Telling::start(instance, args, &known).await?;
+    let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
     let mut members = Members::new(serving, owner, whom, certificates, known.clone())?;
     let resting = tokio::spawn(process::rest());
@@ -131,11 +134,13 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let following = source.follow(tell, &node, wanted.all());
     let told = (deltas, &mut overs, proofs.as_ref());
     let done = tokio::select! {
-        outcome = look_after(&mut members, &known, &mut wanted, told) => outcome,
+        outcome = look_after(&mut members, &known, &mut wanted, told, &mut pods) => outcome,
         () = following => Ok(()),
         () = ended => Ok(()),
     };
     resting.abort();
+    // Who tells of a pod now is told that nobody is there.
+    drop((listening, pods));
     leave(members, &mut overs).await;
     telling.end();
     done
@@ -215,7 +220,7 @@ impl Source {
             }
         };
         let way = Way { at, trust, token: args.control_token.clone(), node: node.to_owned() };
-        Ok((Self::Plane(way, Proofs::new()), whose))
+        Ok((Self::Plane(way, Proofs::new(&args.trust_domain)), whose))
     }
 
     /// What proves who members are, if there is something.
@@ -257,12 +262,21 @@ impl Source {
     }
 }
 
-/// Goes by what the API server, or the control plane, and the runtime tell.
+/// Waits for the runtime, if it is being asked.
+async fn answered(asking: &mut Option<Asking>) -> Answer {
+    match asking {
+        Some(asking) => asking.await,
+        None => pending().await,
+    }
+}
+
+/// Goes by what the API server, or the control plane, and the runtime tell. Nothing waits for the runtime but what only it can tell.
 async fn look_after(
     members: &mut Members,
     known: &Known,
     wanted: &mut Wanted,
     (mut deltas, overs, proofs): (UnboundedReceiver<Delta>, &mut UnboundedReceiver<Network>, Option<&Proofs>),
+    pods: &mut Receiver<Told>,
 ) -> Result<()> {
     let proved = async || match proofs {
         Some(proofs) => proofs.changed().await,
@@ -271,6 +285,10 @@ async fn look_after(
     let mut builder = Builder::default();
     let mut is_known = false;
     let mut next = Instant::now();
+    let mut asking: Option<Asking> = None;
+    // Whether something has changed since the runtime was asked.
+    let mut is_stale = false;
+    let mut early = Early::default();
     loop {
         tokio::select! {
             delta = deltas.recv() => {
@@ -284,20 +302,44 @@ async fn look_after(
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");
                 }
+                early.serve(members)?;
                 if !is_of_pods {
                     continue;
                 }
+                is_stale = true;
             }
             Some(network) = overs.recv() => {
                 members.over(network);
                 continue;
             }
-            () = proved(), if is_known => {}
-            () = sleep_until(next), if is_known => {}
+            // Whoever tells of a pod waits, and so does the pod.
+            Some(told) = pods.recv() => {
+                early.enter(told);
+                early.serve(members)?;
+                continue;
+            }
+            () = early.due() => {
+                early.serve(members)?;
+                continue;
+            }
+            () = proved(), if is_known => {
+                early.serve(members)?;
+                is_stale = true;
+            }
+            answer = answered(&mut asking) => {
+                asking = None;
+                let have_sandboxes = members.found(answer)?;
+                next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
+            }
+            () = sleep_until(next), if is_known && asking.is_none() => is_stale = true,
         }
-        // Nobody is captured before it is known where connections go.
-        let have_sandboxes = members.settle().await?;
-        next = Instant::now() + if have_sandboxes { LOOK } else { SOON };
+        members.settle()?;
+        // Nobody is captured before it is known where connections go: that is where the first change comes from.
+        if is_stale && asking.is_none() {
+            is_stale = false;
+            next = Instant::now() + LOOK;
+            asking = members.ask();
+        }
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use mesh::identity::{Certificates, Identity};
-use smi::compile::Settings;
 use tokio::sync::Notify;
 
 use super::identities::Keep;
@@ -17,9 +16,9 @@ pub(super) struct Proofs {
 }
 
 impl Proofs {
-    /// None yet, and nobody to believe.
-    pub(super) fn new() -> Self {
-        let certificates = Certificates::new(&Settings::default().trust_domain);
+    /// None yet, and nobody to believe, in a trust domain.
+    pub(super) fn new(trust_domain: &str) -> Self {
+        let certificates = Certificates::new(trust_domain);
         Self { certificates, news: Arc::new(Notify::new()) }
     }
 

@@ -8,12 +8,23 @@ use cri::caller::Client;
 use cri::contract::v1::{ListPodSandboxRequest, PodSandboxState, PodSandboxStatusRequest};
 use serde_json::Value;
 use smi::contract::Name;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::failure::{Failure, Result};
 use crate::pods::said;
 
 /// How long a runtime may take to say what it holds: it does so from memory.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a runtime has told of pods.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The sandboxes that are ready, each by its pod; the newest, if a pod has several.
+    pub(super) ready: BTreeMap<Name, String>,
+    /// Where network namespaces are, by the sandboxes: of those that were asked for.
+    pub(super) netns: BTreeMap<String, Result<PathBuf>>,
+}
 
 /// The way to the runtime, connected again where that has ended.
 #[derive(Debug)]
@@ -31,38 +42,64 @@ impl Sandboxes {
         if let Some(client) = self.client.clone().filter(|client| !client.is_closed()) {
             return Ok(client);
         }
-        let client =
-            Client::connect(&self.socket).await.map_err(|error| said("ask the runtime for pods", &error))?;
+        let connected = timeout(PATIENCE, Client::connect(&self.socket)).await.map_err(|_| {
+            Failure::new(format!("cannot ask the runtime for pods: no answer in {} s", PATIENCE.as_secs()))
+        })?;
+        let client = connected.map_err(|error| said("ask the runtime for pods", &error))?;
         let client = client.with_deadline(PATIENCE);
         self.client = Some(client.clone());
         Ok(client)
     }
 
-    /// The sandboxes that are ready, each by its pod; the newest, if a pod has several.
-    pub(super) async fn ready(&mut self) -> Result<BTreeMap<Name, String>> {
-        let asked = self.client().await?.list_pod_sandbox(ListPodSandboxRequest::default()).await;
-        let mut all = asked.map_err(|error| said("list the runtime's pods", &error))?.items;
-        all.retain(|pod| pod.state() == PodSandboxState::SandboxReady);
-        all.sort_by_key(|pod| pod.created_at);
-        let named = all.into_iter().filter_map(|pod| {
-            let metadata = pod.metadata?;
-            Some((Name::new(metadata.namespace, metadata.name), pod.id))
-        });
-        Ok(named.collect())
+    /// The sandboxes that are ready, and where the network namespaces of those of `wanted` are which are not the ones that are known already.
+    pub(super) async fn find(&mut self, wanted: &BTreeMap<Name, Option<String>>) -> Result<Found> {
+        let client = self.client().await?;
+        let ready = ready(&client).await?;
+        let mut asking = JoinSet::new();
+        for (name, known) in wanted {
+            let Some(sandbox) = ready.get(name).filter(|sandbox| known.as_ref() != Some(*sandbox)) else {
+                continue;
+            };
+            let (client, sandbox) = (client.clone(), sandbox.clone());
+            asking.spawn(async move {
+                let told = netns(&client, &sandbox).await;
+                (sandbox, told)
+            });
+        }
+        let mut netns = BTreeMap::new();
+        while let Some(asked) = asking.join_next().await {
+            // Nobody ends one of them but by a panic, which is told.
+            if let Ok((sandbox, told)) = asked {
+                netns.insert(sandbox, told);
+            }
+        }
+        Ok(Found { ready, netns })
     }
+}
 
-    /// Where a sandbox's network namespace is.
-    pub(super) async fn netns(&mut self, sandbox: &str) -> Result<PathBuf> {
-        let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: true };
-        let asked = self.client().await?.pod_sandbox_status(request).await;
-        let told = asked.map_err(|error| said("look at its sandbox", &error))?.info;
-        netns_of(&told).ok_or_else(|| {
-            Failure::new(format!(
-                "cannot find the network namespace of sandbox {sandbox}: the runtime does not tell it \
-                 (info.runtimeSpec.linux.namespaces of its verbose status)"
-            ))
-        })
-    }
+async fn ready(client: &Client) -> Result<BTreeMap<Name, String>> {
+    let asked = client.list_pod_sandbox(ListPodSandboxRequest::default()).await;
+    let mut all = asked.map_err(|error| said("list the runtime's pods", &error))?.items;
+    all.retain(|pod| pod.state() == PodSandboxState::SandboxReady);
+    all.sort_by_key(|pod| pod.created_at);
+    let named = all.into_iter().filter_map(|pod| {
+        let metadata = pod.metadata?;
+        Some((Name::new(metadata.namespace, metadata.name), pod.id))
+    });
+    Ok(named.collect())
+}
+
+/// Where a sandbox's network namespace is.
+async fn netns(client: &Client, sandbox: &str) -> Result<PathBuf> {
+    let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: true };
+    let asked = client.pod_sandbox_status(request).await;
+    let told = asked.map_err(|error| said("look at its sandbox", &error))?.info;
+    netns_of(&told).ok_or_else(|| {
+        Failure::new(format!(
+            "cannot find the network namespace of sandbox {sandbox}: the runtime does not tell it \
+             (info.runtimeSpec.linux.namespaces of its verbose status)"
+        ))
+    })
 }
 
 /// The path that a verbose status tells: as containerd, CRI-O and Sextant say it.

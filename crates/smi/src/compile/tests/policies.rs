@@ -206,6 +206,32 @@ fn a_target_with_nothing_to_ask_or_nobody_to_ask_it_closes_its_destination() {
 }
 
 #[test]
+fn patterns_of_a_policy_have_a_bound_together() {
+    let group = |count: u32, pattern: &str| {
+        let one = |n: u32| format!("{{name: m{n}, pathRegex: \"/{n}{pattern}\"}}");
+        format!("{{matches: [{}]}}", (0..count).map(one).collect::<Vec<_>>().join(", "))
+    };
+    let rules = target("[{kind: HTTPRouteGroup, name: many}]");
+    // How many matches a policy is left with.
+    let kept = |count: u32, pattern: &str| {
+        let done = shop()
+            .object("HTTPRouteGroup", "shop/many", 1, &group(count, pattern))
+            .object("TrafficTarget", "shop/t", 1, &rules)
+            .compile();
+        let Some(Entry::Policy(policy)) = done.model.get(&Key::Policy(name("shop/t"))).map(|entry| &**entry)
+        else {
+            panic!("there is no policy")
+        };
+        let matches = policy.tcp.http.as_ref().expect("it is about requests").len();
+        let told = done.findings(Kind::TrafficTarget, "shop/t") == [(Reason::InvalidValue, "spec.rules")];
+        (matches, told)
+    };
+    assert_eq!(kept(500, "/orders"), (500, false));
+    let (matches, told) = kept(70, "a{5000}");
+    assert!((1..70).contains(&matches) && told, "{matches}");
+}
+
+#[test]
 fn a_target_of_another_namespace_neither_opens_nor_closes() {
     let spec = target("[{kind: TCPRoute, name: all}]").replace("name: api}", "name: api, namespace: shop}");
     let done = shop().object("TrafficTarget", "bank/t", 1, &spec).compile();

@@ -137,6 +137,42 @@ fn a_connection_that_ends_is_one_failure_whatever_it_had() {
 }
 
 #[test]
+fn what_was_asked_before_an_endpoint_was_left_out_does_not_use_up_its_failure() {
+    let (one, other) = (address(1), address(2));
+    run(move |reactor| async move {
+        // It is back at once.
+        let ejection = Ejection { no_answers: 1, base: Duration::ZERO, ..Ejection::default() };
+        let settings = Settings { ejection, ..Settings::default() };
+        let mut test = Test::new(&reactor, plain(&[one, other]), settings).await;
+        let _wires = [test.connected(one), test.connected(other)];
+        let mut theirs = Vec::new();
+        while theirs.len() < 2 {
+            let stream = test.ask(&GET, true).await;
+            if test.endpoint_of(stream) == one {
+                theirs.push(stream);
+            }
+        }
+        let times = |test: &Test| {
+            let balancer = test.session.proxy.balancer(&*test.session.origin, Service(0)).unwrap();
+            let seen = balancer.seen(test.session.proxy.reactor.now());
+            seen.iter().find(|seen| seen.address == one).unwrap().ejections
+        };
+        test.session.leave_endpoint(theirs[1]);
+        assert!(test.session.lost(theirs[1], Lost::NoAnswer, true));
+        assert_eq!(times(&test), 1);
+        // One that is asked of it since.
+        let stream = test.ask(&GET, true).await;
+        test.session.leave_endpoint(stream);
+        test.exchange(stream).avoid = vec![other];
+        test.session.dispatch(stream);
+        assert_eq!((test.endpoint_of(theirs[0]), test.endpoint_of(stream)), (one, one));
+        let backend = test.session.backends[0].take().unwrap();
+        test.session.lost_all(&backend, Lost::NoAnswer);
+        assert_eq!(times(&test), 2);
+    });
+}
+
+#[test]
 fn what_we_have_run_out_of_is_no_failure_of_an_endpoint() {
     let (one, other) = (address(1), address(2));
     run(move |reactor| async move {

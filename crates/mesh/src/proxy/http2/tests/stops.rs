@@ -103,6 +103,67 @@ fn an_endpoint_that_stops_in_an_answer_of_known_length_is_not_waited_for() {
 }
 
 #[test]
+fn who_has_not_the_whole_request_is_not_blamed_for_the_rest_of_its_answer() {
+    let (one, other) = (address(1), address(2));
+    for whole in [true, false] {
+        run(move |reactor| async move {
+            let mut test = Test::new(&reactor, plain(&[one, other]), strict()).await;
+            let mut wires = [test.connected(one), test.connected(other)];
+            let stream = test.ask(&POST, whole).await;
+            let (asked, place, stall) =
+                (test.endpoint_of(stream), test.place_of(stream), test.session.proxy.settings.stall);
+            let mut bytes = Vec::new();
+            write::settings(&mut bytes, &[]);
+            head(&mut bytes, true);
+            write::data(&mut bytes, 1, b"abc", false);
+            wires[place].write_all(&bytes).unwrap();
+            test.hears(place).await;
+            assert_eq!(test.pumped(), ["1 200", "1 of 3"]);
+            // Nobody says anything: the call ends, and is the failure of who owes something.
+            test.passes(test.now + stall);
+            assert_eq!(test.pumped(), ["1 reset INTERNAL_ERROR"]);
+            assert_eq!((test.is_out(asked), test.backend(place).silent), (whole, whole));
+        });
+    }
+}
+
+#[test]
+fn a_connection_that_has_stopped_gets_no_requests_until_it_says_something() {
+    run(|reactor| async move {
+        let mut test = Test::new(&reactor, plain(&[address(1)]), Settings::default()).await;
+        let mut wire = test.connected(address(1));
+        let (now, stall) = (test.now, test.session.proxy.settings.stall);
+        let stops = test.posts(b"body", true).await;
+        let waits = test.ask(&GET, true).await;
+        test.exchange(stops).up.moved = now;
+        test.passes(now + stall);
+        assert_eq!(test.pumped()[0], format!("{stops} 502"));
+        let next = test.ask(&GET, true).await;
+        assert_eq!((test.place_of(waits), test.place_of(next)), (0, 1));
+        let mut bytes = Vec::new();
+        write::settings(&mut bytes, &[]);
+        wire.write_all(&bytes).unwrap();
+        test.hears(0).await;
+        let last = test.ask(&GET, true).await;
+        assert_eq!(test.place_of(last), 0);
+    });
+}
+
+#[test]
+fn one_that_is_needed_by_nobody_and_has_stopped_ends() {
+    run(|reactor| async move {
+        let mut test = Test::new(&reactor, plain(&[address(1)]), Settings::default()).await;
+        let _wire = test.connected(address(1));
+        let (now, stall) = (test.now, test.session.proxy.settings.stall);
+        let stops = test.posts(b"body", true).await;
+        test.exchange(stops).up.moved = now;
+        test.passes(now + stall);
+        test.session.forsake();
+        assert!(test.session.backends[0].is_none());
+    });
+}
+
+#[test]
 fn what_a_client_does_not_take_is_no_frame_that_does_not_end() {
     run(|reactor| async move {
         let mut test = Test::new(&reactor, plain(&[address(1)]), Settings::default()).await;
