@@ -142,6 +142,7 @@ fn sandbox(name: &str) -> RunPodSandboxRequest {
 #[tokio::test]
 async fn a_node_that_tells_the_mesh_has_its_pods_captured_when_it_answers() {
     let mut rig = Rig::bare().await;
+    std::fs::create_dir_all(rig.path("run")).unwrap();
     let _cgroups = Cgroups(instance_name(&std::fs::canonicalize(rig.path("run")).unwrap()));
     objects::define(&rig).await;
     objects::services(&rig, [1, 0]).await;

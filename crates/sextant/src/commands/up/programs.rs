@@ -109,6 +109,10 @@ fn node(places: &Places, args: &UpArgs) -> Program {
     // Where the agent looks for drivers.
     let registry = places.data.join("agent").join(::agent::REGISTRY);
     words.extend(["--csi-registration-dir".into(), registry.into()]);
+    if args.mesh {
+        // Members are captured before their first container starts.
+        words.push("--mesh-pods".into());
+    }
     let sockets = [places.run.join("cri.sock"), places.run.join("csi.sock")];
     Program {
         name: "node",
@@ -309,9 +313,10 @@ mod tests {
         assert_eq!(names(&with), NAMES);
         for one in &without {
             let same = with.iter().find(|other| other.name == one.name).unwrap();
-            assert_eq!(same.args == one.args, one.name != "control", "{one:?} {same:?}");
+            assert_eq!(same.args == one.args, !["node", "control"].contains(&one.name), "{one:?} {same:?}");
         }
         let args = |name: &str| with.iter().find(|one| one.name == name).unwrap().args.clone();
+        assert_eq!(args("node").last().unwrap(), "--mesh-pods");
         let plane = "unix:/run/a/mesh.sock";
         assert!(args("control").ends_with(&words(&["--mesh", plane, "--mesh-definitions"])));
         let own = ["mesh", "--node", "here", "--control", plane, "--cri", "/run/a/cri.sock"];
