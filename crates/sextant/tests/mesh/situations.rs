@@ -1,5 +1,5 @@
 //! What the public suite of SMI's conformance tries of splits and of groups of requests, with its bugs mended: weights are counted within bounds,
-//! `matches` are looked at, and a change is made while requests come. What it tries of access wants an inbound side, and is not here.
+//! `matches` are looked at, and a change is made while requests come. What it tries of access is in `access`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
