@@ -5,8 +5,11 @@
 mod access;
 #[path = "../../../mesh/tests/hbone/authority.rs"]
 mod authority;
+mod changes;
 mod definitions;
 mod early;
+mod held;
+mod kills;
 #[path = "../../../mesh/tests/hbone/member.rs"]
 mod member;
 mod objects;
