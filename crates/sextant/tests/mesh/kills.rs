@@ -1,4 +1,4 @@
-//! The proxy is killed at any moment, while pods ask all the time. `SEXTANT_KILLS=50 cargo test -p sextant --test mesh kills` for more of it, and
+//! The proxy is killed at any moment, while pods ask all the time. `SEXTANT_MESH_KILLS=50 cargo test -p sextant --test mesh kills` for more of it, and
 //! `SEXTANT_SEED=0x…` for the same again.
 
 use std::net::TcpStream;
@@ -72,7 +72,7 @@ fn over_new_ones_outside() -> bool {
 
 #[tokio::test]
 async fn killed_under_load_it_serves_again_and_others_are_never_touched() {
-    let kills: u32 = std::env::var("SEXTANT_KILLS").map_or(8, |text| text.parse().expect("a number"));
+    let kills: u32 = std::env::var("SEXTANT_MESH_KILLS").map_or(8, |text| text.parse().expect("a number"));
     let seed = std::env::var("SEXTANT_SEED")
         .map(|text| u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("a seed"));
     let seed = seed.unwrap_or_else(|_| Random::fresh().1);
