@@ -18,6 +18,7 @@ mod interop;
 mod layout;
 mod packages;
 mod program;
+mod relay;
 mod rings;
 mod tidy;
 mod vm;
@@ -55,6 +56,9 @@ enum Command {
     Dist(dist::Dist),
     /// What a machine can check of the house rules
     Tidy,
+    /// The floor of `bench mesh`: passes bytes on, encrypted
+    #[command(hide = true)]
+    Relay(relay::Relay),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Codegen(codegen) => codegen::run(&codegen),
         Command::Dist(dist) => dist::run(&dist),
         Command::Tidy => tidy::run(),
+        Command::Relay(relay) => relay::run(&relay),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

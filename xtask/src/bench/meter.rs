@@ -115,6 +115,11 @@ impl Meter {
         Ok(text.lines().map(str::parse).collect::<std::result::Result<_, _>>()?)
     }
 
+    /// Its directories, one in each hierarchy.
+    pub(crate) fn places(&self) -> Vec<PathBuf> {
+        self.dirs.iter().map(|(inside, _)| inside.clone()).collect()
+    }
+
     /// Kills what a contest that failed has left, in cgroups below too.
     pub(crate) fn kill(&self) {
         let Some((dir, _)) = self.dirs.first() else { return };

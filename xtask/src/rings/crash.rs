@@ -174,6 +174,15 @@ const PROGRAMS: &[Programs] = &[
         tests: 1,
         sample: 40,
     },
+    // While pods ask all the time.
+    Programs {
+        name: "mesh",
+        test: "mesh",
+        filter: "killed_under_load",
+        variable: "SEXTANT_MESH_KILLS",
+        tests: 1,
+        sample: 0,
+    },
 ];
 
 impl Programs {

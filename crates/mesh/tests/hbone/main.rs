@@ -5,6 +5,7 @@ mod authority;
 mod cluster;
 mod member;
 mod site;
+mod smuggling;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

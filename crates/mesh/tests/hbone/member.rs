@@ -1,4 +1,5 @@
 //! Somebody who speaks HBONE and does not do as the mesh does.
+#![allow(dead_code, reason = "tests of the crate and beside it use parts of it")]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -53,9 +54,8 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// Sends a CONNECT over a connection to somebody's port of HBONE; the status of the answer, or `None` where the connection ends before there is
-/// one. Without `shown` there is no certificate.
-pub(crate) fn ask(stream: TcpStream, shown: Option<&Issued>, authority: &str) -> Option<u16> {
+/// TLS over a connection to somebody's port of HBONE. Without `shown` there is no certificate.
+pub(crate) fn greet(stream: TcpStream, shown: Option<&Issued>) -> StreamOwned<ClientConnection, TcpStream> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone())
@@ -72,7 +72,13 @@ pub(crate) fn ask(stream: TcpStream, shown: Option<&Issued>, authority: &str) ->
     };
     config.alpn_protocols = vec![b"h2".to_vec()];
     let name = ServerName::IpAddress(stream.peer_addr().unwrap().ip().into());
-    let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream);
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
+}
+
+/// Sends a CONNECT over a connection to somebody's port of HBONE; the status of the answer, or `None` where the connection ends before there is
+/// one. Without `shown` there is no certificate.
+pub(crate) fn ask(stream: TcpStream, shown: Option<&Issued>, authority: &str) -> Option<u16> {
+    let mut tls = greet(stream, shown);
     let mut connection = Connection::new(Side::Client, Limits::default());
     let fields = [Field::new(":method", "CONNECT"), Field::new(":authority", authority)];
     connection.open(fields.iter().copied(), false).unwrap();

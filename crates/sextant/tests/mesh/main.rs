@@ -2,8 +2,16 @@
 //! it runs, and reach the Service as it is at all other times, whoever is killed.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod access;
+#[path = "../../../mesh/tests/hbone/authority.rs"]
+mod authority;
+mod changes;
 mod definitions;
 mod early;
+mod held;
+mod kills;
+#[path = "../../../mesh/tests/hbone/member.rs"]
+mod member;
 mod objects;
 mod people;
 mod plane;
@@ -11,6 +19,11 @@ mod plane;
 mod rig;
 mod runtime;
 mod secured;
+mod security;
+/// What `member` goes by.
+mod site {
+    pub(crate) use crate::rig::PATIENCE;
+}
 mod situations;
 
 use std::cell::RefCell;

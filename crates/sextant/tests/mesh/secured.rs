@@ -20,17 +20,17 @@ use crate::runtime::Runtime;
 use crate::until;
 
 /// Pods, the account of each being its name, their nodes and addresses.
-const CLIENT: (&str, &str, &str) = ("client", "node-1", "10.55.0.2");
-const OTHER: (&str, &str, &str) = ("other", "node-1", "10.55.0.4");
-const SERVER: (&str, &str, &str) = ("server", "node-2", "10.55.0.3");
+pub(crate) const CLIENT: (&str, &str, &str) = ("client", "node-1", "10.55.0.2");
+pub(crate) const OTHER: (&str, &str, &str) = ("other", "node-1", "10.55.0.4");
+pub(crate) const SERVER: (&str, &str, &str) = ("server", "node-2", "10.55.0.3");
 /// Where the server listens.
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 
 /// The pods at a bridge, which has an address that is no pod's.
-struct Site {
-    wire: Netns,
-    client: Netns,
-    other: Netns,
+pub(crate) struct Site {
+    pub(crate) wire: Netns,
+    pub(crate) client: Netns,
+    pub(crate) other: Netns,
     server: Netns,
 }
 
@@ -65,7 +65,7 @@ impl Site {
     }
 
     /// Whether somebody who is no member is let into the server's pod.
-    fn lets_in_strangers(&self) -> bool {
+    pub(crate) fn lets_in_strangers(&self) -> bool {
         !self.is_closed() && get(&self.wire, (SERVER.2, PORT), "/allowed") == Some(200)
     }
 
@@ -77,14 +77,21 @@ impl Site {
 }
 
 /// The status that a GET over a connection of its own is answered with; `None` where that ends without an answer.
-fn get(from: &Netns, to: (&str, u16), path: &str) -> Option<u16> {
-    from.run(|| {
-        let mut stream = connect(to);
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: web\r\n\r\n").ok()?;
-        let mut start = [0; 12];
-        stream.read_exact(&mut start).ok()?;
-        std::str::from_utf8(&start[9..]).ok()?.parse().ok()
-    })
+pub(crate) fn get(from: &Netns, to: (&str, u16), path: &str) -> Option<u16> {
+    request(from, to, &format!("GET {path} HTTP/1.1\r\nHost: web\r\n\r\n"))
+}
+
+/// The same of any request.
+pub(crate) fn request(from: &Netns, to: (&str, u16), text: &str) -> Option<u16> {
+    from.run(|| answer(&mut connect(to), text))
+}
+
+/// The same over a connection that is there.
+pub(crate) fn answer(stream: &mut TcpStream, text: &str) -> Option<u16> {
+    stream.write_all(text.as_bytes()).ok()?;
+    let mut start = [0; 12];
+    stream.read_exact(&mut start).ok()?;
+    std::str::from_utf8(&start[9..]).ok()?.parse().ok()
 }
 
 /// A member of its own account, which has a sandbox.
@@ -103,31 +110,40 @@ async fn member(rig: &Rig, runtime: &Runtime, (name, node, address): (&str, &str
     runtime.add(name, name, &path);
 }
 
-fn api(rig: &Rig, (group, version, kind, plural): (&str, &str, &str, &str)) -> Api<DynamicObject> {
+pub(crate) fn api(rig: &Rig, (group, version, kind, plural): (&str, &str, &str, &str)) -> Api<DynamicObject> {
     Api::namespaced_with(rig.client.clone(), "default", &resource(group, version, kind, plural))
 }
 
-fn targets(rig: &Rig) -> Api<DynamicObject> {
+pub(crate) fn targets(rig: &Rig) -> Api<DynamicObject> {
     api(rig, ("access.smi-spec.io", "v1alpha3", "TrafficTarget", "traffictargets"))
 }
 
 /// The client alone may ask the server, and only what begins with /allowed.
-async fn allow(rig: &Rig) {
+pub(crate) async fn allow(rig: &Rig) {
     let groups = api(rig, ("specs.smi-spec.io", "v1alpha4", "HTTPRouteGroup", "httproutegroups"));
     let group = json!({"apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "HTTPRouteGroup",
         "metadata": {"name": "allowed"},
         "spec": {"matches": [{"name": "get", "pathRegex": "/allowed", "methods": ["GET"]}]}});
-    let account = |name: &str| json!({"kind": "ServiceAccount", "name": name, "namespace": "default"});
     let target = json!({"apiVersion": "access.smi-spec.io/v1alpha3", "kind": "TrafficTarget",
         "metadata": {"name": "server"},
         "spec": {"destination": account(SERVER.0), "sources": [account(CLIENT.0)],
             "rules": [{"kind": "HTTPRouteGroup", "name": "allowed"}]}});
     for (api, object) in [(groups, group), (targets(rig), target)] {
-        let object: DynamicObject = serde_json::from_value(object).unwrap();
-        // A definition is served a moment after it was made.
-        let make = async |_: &Rig| api.create(&PostParams::default(), &object).await.ok();
-        rig.until("an object of SMI can be made", make).await;
+        make(rig, &api, object).await;
     }
+}
+
+/// A service account, as a TrafficTarget names it.
+pub(crate) fn account(name: &str) -> Value {
+    json!({"kind": "ServiceAccount", "name": name, "namespace": "default"})
+}
+
+/// Makes an object of SMI.
+pub(crate) async fn make(rig: &Rig, api: &Api<DynamicObject>, object: Value) {
+    let object: DynamicObject = serde_json::from_value(object).unwrap();
+    // A definition is served a moment after it was made.
+    let make = async |_: &Rig| api.create(&PostParams::default(), &object).await.ok();
+    rig.until("an object of SMI can be made", make).await;
 }
 
 /// What a node says of itself; `name` is used once.
@@ -141,8 +157,8 @@ async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Va
     serde_json::from_str(&rig.words(name)).unwrap_or_else(|error| panic!("{error}: {}", rig.words(name)))
 }
 
-#[tokio::test]
-async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
+/// Members that are served on their nodes, as process `node-1` and `node-2`, of an API server and a control plane. The server is Service `web`.
+pub(crate) async fn served() -> (Rig, Site) {
     let mut rig = Rig::bare().await;
     objects::define(&rig).await;
     objects::service(&rig, "web", WEB, &[SERVER.2]).await;
@@ -161,6 +177,12 @@ async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
     for (name, node, _) in [CLIENT, OTHER, SERVER] {
         rig.words_have(node, &format!("serves pod default/{name}\n")).await;
     }
+    (rig, site)
+}
+
+#[tokio::test]
+async fn who_may_ask_what_is_said_by_objects_and_known_by_certificates() {
+    let (mut rig, site) = served().await;
     // Nothing says that somebody may not. Who is asked sees who has asked.
     let seen = site.client.run(|| ask(&mut connect((WEB, 80))));
     assert_eq!(seen, Answer { who: "server".into(), peer: CLIENT.2.into() });

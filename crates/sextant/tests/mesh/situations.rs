@@ -1,5 +1,5 @@
 //! What the public suite of SMI's conformance tries of splits and of groups of requests, with its bugs mended: weights are counted within bounds,
-//! `matches` are looked at, and a change is made while requests come. What it tries of access wants an inbound side, and is not here.
+//! `matches` are looked at, and a change is made while requests come. What it tries of access is in `access`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -33,7 +33,7 @@ async fn served(rig: &Rig, runtime: &Runtime) -> Pods {
 }
 
 /// Clients that ask the apex until they are told to stop, each over a connection of its own; one whose request fails panics.
-struct Clients {
+pub(crate) struct Clients {
     /// Of each client, how often each version has answered.
     answers: Arc<[[AtomicUsize; 2]; CLIENTS]>,
     is_over: Arc<AtomicBool>,
@@ -41,7 +41,7 @@ struct Clients {
 }
 
 impl Clients {
-    fn start(pods: &Pods) -> Self {
+    pub(crate) fn start(pods: &Pods) -> Self {
         let answers: Arc<[[AtomicUsize; 2]; CLIENTS]> = Arc::default();
         let is_over: Arc<AtomicBool> = Arc::default();
         let one = |number: usize| {
@@ -91,7 +91,7 @@ impl Clients {
 
     /// Waits until one version alone answers each of the clients: what one of them has asked before may be answered late, however much the
     /// others are answered meanwhile.
-    async fn until_only(&self, rig: &Rig, version: usize) {
+    pub(crate) async fn until_only(&self, rig: &Rig, version: usize) {
         let began = Instant::now();
         loop {
             let before = self.each();
@@ -118,7 +118,7 @@ impl Clients {
     }
 
     /// No request has failed.
-    fn end(self) {
+    pub(crate) fn end(self) {
         self.is_over.store(true, Ordering::Relaxed);
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

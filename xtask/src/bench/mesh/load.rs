@@ -25,10 +25,16 @@ const WARM: Duration = Duration::from_millis(700);
 pub(super) const PACE: u32 = 2000;
 /// Longer than any answer takes that comes at all.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any work of a client takes, if it comes to an end: that a proxy stops answering is to be told.
+const LIMIT: Duration = Duration::from_secs(180);
 
 const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: web.default.svc.cluster.local\r\nUser-Agent: bench\r\nAccept: */*\r\n\
       Accept-Encoding: gzip\r\nX-Request-Id: 5f0c7a52-6c7e-4a4a-9c51-3a1f5a6f3c11\r\n\r\n";
+/// What is in a request, and in an answer and in bytes as they are sent, and in nothing that is encrypted.
+pub(super) const MARKS: [&[u8]; 2] = [b"5f0c7a52-6c7e-4a4a-9c51", &[b'x'; 64]];
+/// What policies let nobody ask.
+const REFUSED: &[u8] = b"GET /other HTTP/1.1\r\nHost: web.default.svc.cluster.local\r\n\r\n";
 const CALL: &str = "http://rpc.default.svc.cluster.local/bench.Shop/Order";
 
 /// What a request, a call or 1 GB cost, and how many there were a second.
@@ -40,7 +46,10 @@ pub(super) struct Cost {
 }
 
 fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let done = tokio::time::timeout(LIMIT, work).await;
+        done.map_err(|_| Error::other(format!("it does not answer within {} s", LIMIT.as_secs())))?
+    })
 }
 
 /// A connection over which one request after another is asked.
@@ -203,6 +212,26 @@ pub(super) fn rest(to: SocketAddr, count: usize) -> Result<Vec<std::net::TcpStre
             held.push(one.stream.into_std()?);
         }
         Ok(held)
+    })
+}
+
+/// Whether what policies let nobody ask is refused.
+pub(super) fn is_refused(to: SocketAddr) -> Result<bool> {
+    run(async {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.write_all(REFUSED).await?;
+        let mut start = [0; 13];
+        stream.read_exact(&mut start).await?;
+        Ok(start == *b"HTTP/1.1 403 ")
+    })
+}
+
+/// Sends so many bytes over a connection of their own.
+pub(super) fn bytes(to: SocketAddr, count: usize) -> Result<()> {
+    run(async {
+        let mut stream = TcpStream::connect(to).await?;
+        stream.write_all(&vec![b'x'; count]).await?;
+        stream.shutdown().await
     })
 }
 

@@ -4,11 +4,14 @@
 //! is `sextant mesh` as it is installed, which captures what the client sends to a Service; peers are asked at an address of loopback, which spares them the
 //! capture. Client and backend share the other processor. In each round each side is started anew; who begins changes.
 //!
-//! The path of two proxies with identities and mTLS between them is measured of a pair of Envoys.
+//! The path of two proxies with identities, mTLS and a policy of requests between them is measured of two `sextant mesh`, each in a node's network of
+//! its own, with a control plane that signs for them, and of a pair of Envoys. Two relays that do nothing but encrypt and decrypt are the floor of
+//! what carrying bytes over it costs. All of a path has the one processor. What goes over the link is looked at.
 
 mod backend;
 mod cluster;
 mod envoy;
+mod guard;
 mod load;
 mod measure;
 mod peers;
@@ -22,6 +25,7 @@ mod place;
 )]
 mod runtime;
 mod table;
+mod wire;
 
 use std::path::PathBuf;
 
@@ -31,12 +35,16 @@ use crate::packages;
 use crate::program::released;
 use backend::Backend;
 use cluster::Cluster;
+use guard::Guard;
 use peers::{Envoy, Peer};
 use place::{Place, Running, raise_limit};
 use table::{Outcome, Rounds, Row, Side};
+use wire::Wire;
 
 /// Connections that rest.
 const IDLE: usize = 10_000;
+/// Requests, and bytes, that are looked at on their way.
+const LOOKED_AT: (usize, usize) = (20, 1 << 20);
 
 /// Nothing of them is the product's: what ours is compared with.
 const PACKAGES: &[&str] = &["haproxy", "libnginx-mod-stream", "nginx", "python3", "python3-pip"];
@@ -59,6 +67,7 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
     raise_limit()?;
     let meter = Meter::new()?;
     let place = Place::new()?;
+    let _guard = Guard::start(&meter, place.folder())?;
     let backend = Backend::start(&place)?;
     let stand = Stand {
         cluster: Cluster::start(&program, &meter, &place)?,
@@ -70,9 +79,10 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
     let _beside = stand.meter.beside()?;
     let mut rounds = Rounds::default();
     let sides = stand.sides();
-    for side in &sides {
-        let told = |e: Box<dyn std::error::Error>| format!("{}, connections that rest: {e}", side.name());
-        stand.rest(*side, &mut rounds).map_err(told)?;
+    for side in sides.iter().filter(|side| side.is_proxy()) {
+        let told = |what: &str, e: Box<dyn std::error::Error>| format!("{}, {what}: {e}", side.name());
+        stand.look(*side, &mut rounds).map_err(|e| told("the wire", e))?;
+        stand.rest(*side, &mut rounds).map_err(|e| told("connections that rest", e))?;
     }
     for round in 0..usize::try_from(bench.rounds())? {
         // Who begins changes, so that nobody always finds the machine as the same one left it.
@@ -97,28 +107,45 @@ struct Stand {
 
 impl Stand {
     fn sides(&self) -> Vec<Side> {
-        let all = [Side::Sextant, Side::Haproxy, Side::Nginx, Side::Envoy, Side::EnvoyPair];
         let is_here = |side: &Side| self.envoy.is_some() || !matches!(side, Side::Envoy | Side::EnvoyPair);
-        all.into_iter().filter(is_here).collect()
+        Side::ALL.into_iter().filter(is_here).collect()
     }
 
     /// Starts a side; it answers when this returns.
     fn start(&self, side: Side) -> Result<Running> {
         let peer = match side {
             Side::Sextant => return self.cluster.begin(&self.place, &self.meter),
-            Side::SextantPair => {
-                return Err("there are no two hops with identities in sextant mesh yet".into());
-            }
+            Side::SextantPair => return self.cluster.begin_pair(&self.place, &self.meter),
             Side::Haproxy => Peer::Haproxy,
             Side::Nginx => Peer::Nginx,
             Side::Envoy => Peer::Envoy(self.envoy()?),
             Side::EnvoyPair => Peer::EnvoyPair(self.envoy()?),
+            Side::Relays => Peer::Relays,
         };
-        peer.start(&self.place, &self.meter)
+        peer.start(&self.place, &self.meter, &self.backend)
     }
 
     fn envoy(&self) -> Result<&Envoy> {
         self.envoy.as_ref().ok_or_else(|| "there is no Envoy".into())
+    }
+
+    /// What can be read on the wire. Without a second proxy all of it can be, or nobody has looked.
+    fn look(&self, side: Side, rounds: &mut Rounds) -> Result<()> {
+        let running = self.start(side)?;
+        if side.is_pair() && !self.place.ask(|| load::is_refused(running.at.http))? {
+            return Err("what its policy allows nobody is not refused".into());
+        }
+        let (requests, bytes) = LOOKED_AT;
+        let (wire, before) = (Wire::new(&self.place)?, self.backend.received());
+        drop(self.place.ask(|| load::rest(running.at.http, requests))?);
+        self.place.ask(|| load::bytes(running.at.bulk, bytes))?;
+        self.place.until(&mut [], "the bytes come", || self.backend.received() - before >= bytes as u64)?;
+        let seen = wire.seen()?;
+        if seen.frames == 0 || (seen.plain == 0 && !side.is_pair()) {
+            return Err(format!("of {} frames {} could be read", seen.frames, seen.plain).into());
+        }
+        rounds.note(side, Row::Readable, seen.plain as f64);
+        running.end()
     }
 
     /// What connections without a request cost a process that has just begun.
@@ -140,6 +167,10 @@ impl Stand {
     fn round(&self, side: Side, rounds: &mut Rounds) -> Result<()> {
         let running = self.start(side)?;
         let (pids, at) = (running.pids(), running.at);
+        if !side.is_proxy() {
+            self.bulk(side, &running, rounds)?;
+            return running.end();
+        }
         rounds.note(side, Row::Begun, measure::memory(&pids)? / 1000.0);
         let http = self.place.ask(|| load::http(at.http, &pids))?;
         rounds.note(side, Row::HttpCpu, http.cpu);
@@ -150,12 +181,19 @@ impl Stand {
             rounds.note(side, Row::RpcCpu, calls.cpu);
             rounds.note(side, Row::RpcRate, calls.rate);
         }
-        let received = || self.backend.received();
-        let bulk = self.place.ask(|| load::bulk(at.bulk, &pids, &received))?;
-        rounds.note(side, Row::BulkCpu, bulk.cpu);
-        rounds.note(side, Row::BulkRate, bulk.rate);
+        self.bulk(side, &running, rounds)?;
         rounds.note(side, Row::Loaded, measure::memory(&pids)? / 1000.0);
         running.end()
+    }
+
+    /// What bytes cost.
+    fn bulk(&self, side: Side, running: &Running, rounds: &mut Rounds) -> Result<()> {
+        let (pids, at) = (running.pids(), running.at.bulk);
+        let received = || self.backend.received();
+        let bulk = self.place.ask(|| load::bulk(at, &pids, &received))?;
+        rounds.note(side, Row::BulkCpu, bulk.cpu);
+        rounds.note(side, Row::BulkRate, bulk.rate);
+        Ok(())
     }
 }
 

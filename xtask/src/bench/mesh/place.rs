@@ -1,4 +1,5 @@
-//! Two networks with a link between them, a pod's and that of the backends, and who runs in which, on which processor.
+//! Two networks with a link between them, a pod's and that of the backends, which is a pod's as well where there are two nodes, and who runs in which,
+//! on which processor. Nodes have networks of their own, in which is nothing: their programs open sockets in those of pods.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,17 @@ use testkit::netns::{Netns, addresses, change, index, join};
 use super::super::Meter;
 use super::super::api::side::spawn;
 use super::super::ended::Ended;
+use super::IDLE;
 use super::measure::family;
 use crate::Result;
 
 /// Where backends are.
 pub(super) const BACKEND: &str = "10.55.0.3";
+/// Where the pod is that asks.
+pub(super) const CLIENT: &str = "10.55.1.2";
 const GATEWAY: &str = "10.55.1.1";
+/// Descriptors of what does not rest.
+const SPARE: u64 = 2000;
 /// How long a program may take to its start, and to its end. Ours waits 20 s for connections that are open.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -29,6 +35,9 @@ pub(super) enum Network {
     Node,
     Pod,
     Far,
+    /// Those of the two nodes of a pair: the client's, and the backends'.
+    ClientNode,
+    BackendNode,
 }
 
 /// Whose processor.
@@ -43,6 +52,7 @@ pub(super) enum Processor {
 pub(super) struct Place {
     pod: Netns,
     far: Netns,
+    nodes: [Netns; 2],
     folder: tempfile::TempDir,
 }
 
@@ -56,13 +66,13 @@ impl Place {
         far.run(|| addresses("lo", &[&format!("{BACKEND}/32")]));
         pod.run(|| {
             join("eth0", &far, ("pod0", None), &[&format!("{GATEWAY}/24")]);
-            addresses("eth0", &["10.55.1.2/24"]);
+            addresses("eth0", &[&format!("{CLIENT}/24")]);
             let (link, gateway) = (Some(index("eth0")), GATEWAY.parse().ok());
             change(|batch| batch.add_route(&Route { link, gateway, ..Route::to(everywhere) }));
         });
         // Sockets lie below it, and their paths may have 107 bytes.
         let folder = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
-        Ok(Self { pod, far, folder })
+        Ok(Self { pod, far, nodes: [Netns::new(), Netns::new()], folder })
     }
 
     /// A folder that goes with this.
@@ -104,9 +114,12 @@ impl Place {
             pin(processor)?;
             spawn(meter, command, &log).map_err(|e| e.to_string())
         };
+        let [near, distant] = &self.nodes;
         let started: Result<Ended, String> = match network {
             Network::Pod => self.pod.run(start),
             Network::Far => self.far.run(start),
+            Network::ClientNode => near.run(start),
+            Network::BackendNode => distant.run(start),
             Network::Node => std::thread::scope(|scope| {
                 scope.spawn(start).join().unwrap_or_else(|_| Err("a thread has panicked".into()))
             }),
@@ -166,11 +179,13 @@ pub(super) fn pin(processor: Processor) -> Result<(), String> {
     sched_setaffinity(None, &wanted).map_err(|e| format!("cannot keep to one processor: {e}"))
 }
 
-/// As many descriptors as there may be, for this and for all that it starts: a connection through a proxy is two.
+/// As many descriptors as there may be, for this and for all that it starts. A connection that rests is one, here and in each proxy.
 pub(super) fn raise_limit() -> Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit { current: limit.maximum, ..limit };
-    Ok(setrlimit(Resource::Nofile, most).map_err(|e| format!("cannot have more descriptors: {e}"))?)
+    let (limit, needed) = (getrlimit(Resource::Nofile), IDLE as u64 + SPARE);
+    let maximum = limit.maximum.map(|most| most.max(needed));
+    let most = Rlimit { current: maximum, maximum };
+    let set = setrlimit(Resource::Nofile, most);
+    Ok(set.map_err(|e| format!("cannot have {needed} descriptors, which connections that rest need: {e}"))?)
 }
 
 /// Where a side is asked.
