@@ -66,6 +66,8 @@ pub enum Meta {
 pub enum Conntrack {
     /// New, established, ... (a bit mask).
     State,
+    /// Whether the packet goes as the flow's first one did, or comes back: see [`DIRECTION_REPLY`] (one byte).
+    Direction,
     /// `IPS_*` (a bit mask).
     Status,
     /// The flow's mark.
@@ -77,6 +79,8 @@ pub const STATUS_DNAT: u32 = 0x20;
 /// A flow that has seen packets both ways, or belongs to one, as a mask for [`Conntrack::State`] (`ct state
 /// established,related`).
 pub const STATE_ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+/// `IP_CT_DIR_REPLY`: what [`Conntrack::Direction`] is of packets of who has not begun the flow (`ct direction reply`).
+pub const DIRECTION_REPLY: u8 = 1;
 /// `RTN_LOCAL`: the answer of [`Expression::AddressType`] for an address of this machine.
 pub const TYPE_LOCAL: u32 = 2;
 
@@ -185,6 +189,7 @@ impl Expression<'_> {
             Self::Conntrack { key, to } => {
                 let key = match key {
                     Conntrack::State => 0,
+                    Conntrack::Direction => 1,
                     Conntrack::Status => 2,
                     Conntrack::Mark => 3,
                 };
