@@ -1,5 +1,6 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
+mod datagrams;
 mod guard;
 mod told;
 
@@ -13,6 +14,7 @@ use std::time::SystemTime;
 
 use ledger::{Effect, Owner, Record as _, RecordId};
 use mesh::capture::{self, Capture, FAMILY, Names, RETURNING};
+use mesh::datagrams::Admissions;
 use mesh::identity::{Certificates, Identity};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Tables};
@@ -22,6 +24,7 @@ use smi::model::{Delta, Entry, Key, Mode};
 use super::known::Known;
 use super::sandboxes::{Found, Sandboxes};
 use crate::failure::{Context, Failure, Result};
+use datagrams::Datagrams;
 use guard::{Barred, own_addresses};
 use told::Awaited;
 
@@ -43,6 +46,8 @@ pub(super) struct Members {
     node: String,
     /// Members among its pods.
     wanted: BTreeMap<Name, Wanted>,
+    /// From whom members take datagrams.
+    admissions: Admissions,
     captured: BTreeMap<Name, Captured>,
     /// Members that are closed, because they cannot be served yet and not everybody may come to them.
     barred: BTreeMap<Name, Barred>,
@@ -74,6 +79,8 @@ struct Captured {
     netns: File,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
+    /// From whom it takes datagrams now.
+    datagrams: Datagrams,
     /// Somebody has told of it, and the runtime does not list it yet.
     awaited: Option<Awaited>,
     /// The rules, which go with it.
@@ -85,6 +92,8 @@ struct Captured {
 struct Kept {
     inode: u64,
     record: RecordId,
+    /// Of the table that admits datagrams, where there may be one.
+    datagrams: Option<RecordId>,
     /// Of what brings answers back to who connects for others, where that is needed.
     returning: Option<RecordId>,
     /// Of values of the namespace that are others meanwhile.
@@ -116,6 +125,7 @@ impl Members {
             node,
             old,
             wanted: BTreeMap::new(),
+            admissions: Admissions::default(),
             captured: BTreeMap::new(),
             barred: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -128,6 +138,7 @@ impl Members {
 
     /// Takes note of who is a member on this node now: a control plane tells of members elsewhere, too. Whether something has changed for a pod.
     pub(super) fn take(&mut self, delta: &Delta) -> bool {
+        self.admissions.take(delta);
         let mut some = false;
         for shared in &delta.set {
             if let (Key::Workload(name), Entry::Workload(workload)) = (&shared.key, &*shared.entry) {
@@ -290,7 +301,7 @@ impl Members {
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
         for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, returning: None, settings: [None; 2] });
+            self.forget(Kept { inode, record, datagrams: None, returning: None, settings: [None; 2] });
         }
     }
 
@@ -325,11 +336,19 @@ impl Members {
         Ok(found.ino())
     }
 
-    /// Puts on record that a namespace has the table which keeps connections.
+    /// Puts on record that a namespace has the table which keeps connections, and, where it can be told who comes, that it may have the one which admits
+    /// datagrams.
     fn keep(&mut self, path: &Path, inode: u64) -> Result<Kept> {
-        let (netns, family, table) = (path.to_owned(), FAMILY.to_string(), self.names.kept.clone());
-        let record = self.owner.record(Effect::NetnsTable { netns, inode, family, table })?;
-        Ok(Kept { inode, record, returning: None, settings: [None; 2] })
+        let of = |table: &str| {
+            let (netns, family, table) = (path.to_owned(), FAMILY.to_string(), table.to_owned());
+            Effect::NetnsTable { netns, inode, family, table }
+        };
+        let record = self.owner.record(of(&self.names.kept))?;
+        let datagrams = match &self.certificates {
+            Some(_) => Some(self.owner.record(of(&self.names.datagrams))?),
+            None => None,
+        };
+        Ok(Kept { inode, record, datagrams, returning: None, settings: [None; 2] })
     }
 
     fn enter(&mut self, name: &Name, sandbox: &str, path: &Path) -> Result<()> {
@@ -368,7 +387,9 @@ impl Members {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
-                let captured = Captured { sandbox, network, kept, netns, is_closed, awaited, capture };
+                let datagrams = Datagrams::default();
+                let captured =
+                    Captured { sandbox, network, kept, netns, is_closed, datagrams, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }
@@ -416,6 +437,9 @@ impl Members {
         {
             eprintln!("sextant mesh: warning: pod {name} stays closed to others: {error}");
         }
+        if opens && self.certificates.is_some() {
+            self.admit_all(name, &netns);
+        }
         // Before nobody accepts what they lead there.
         drop(capture);
         self.leaving.insert(network, kept);
@@ -440,7 +464,8 @@ impl Members {
         let mut others = served.chain(barred).chain(self.leaving.values().copied());
         let is_needed = others.any(|other| other.inode == kept.inode)
             || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        for record in [Some(kept.record), kept.returning].into_iter().chain(kept.settings).flatten() {
+        let records = [Some(kept.record), kept.datagrams, kept.returning];
+        for record in records.into_iter().chain(kept.settings).flatten() {
             let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
             if let Err(error) = done {
                 eprintln!("sextant mesh: warning: {error}");

@@ -298,6 +298,8 @@ async fn look_after(
                 let tables = builder.apply(delta.clone());
                 known.take(delta, &tables);
                 members.swap(tables)?;
+                // Others than the node's own pods may send to these.
+                members.admit();
                 if !std::mem::replace(&mut is_known, true) {
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");
