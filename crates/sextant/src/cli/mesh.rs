@@ -191,8 +191,10 @@ pub(crate) struct MeshTapArgs {
   sextant mesh why shop/front shop/web
   sextant mesh why shop/front web:8080 --method POST --path /orders --header x-canary=1
   sextant mesh why shop/front 10.96.0.17:80 -o json
+  sextant mesh why --udp shop/front kube-system/kube-dns:53
 
-Nothing is sent: it is found out by what this node knows. SRC is a pod of this node. What policies of pods on other nodes say is not known here.")]
+Nothing is sent: it is found out by what this node knows. SRC is a pod of this node. What policies of pods on other nodes say is not known
+here; over UDP SRC may be any member, and it is the node of who would take it that is to be asked.")]
 pub(crate) struct MeshWhyArgs {
     /// The pod that asks: NAMESPACE/NAME, or NAME for namespace default
     #[arg(value_name = "SRC", value_parser = pod)]
@@ -201,6 +203,9 @@ pub(crate) struct MeshWhyArgs {
     /// port there is]
     #[arg(value_name = "DST[:PORT]", value_parser = destination)]
     pub(crate) destination: Destination,
+    /// Whether DST takes datagrams of SRC at this port, instead of a request
+    #[arg(long, conflicts_with_all = ["method", "path", "header"])]
+    pub(crate) udp: bool,
     /// By which method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub(crate) method: String,

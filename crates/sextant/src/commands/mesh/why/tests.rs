@@ -109,6 +109,7 @@ fn question(source: &str, target: &str, path: &str) -> Question {
         source: name(source),
         target: Target::Service(name(target)),
         port: None,
+        udp: false,
         method: "GET".into(),
         path: path.into(),
         headers: Vec::new(),
