@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod cluster;
+mod datagrams;
 mod site;
 
 use std::collections::BTreeMap;
