@@ -2,6 +2,7 @@
 //! it runs, and reach the Service as it is at all other times, whoever is killed.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod datagrams;
 mod definitions;
 mod early;
 mod objects;

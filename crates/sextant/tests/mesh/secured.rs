@@ -20,22 +20,22 @@ use crate::runtime::Runtime;
 use crate::until;
 
 /// Pods, the account of each being its name, their nodes and addresses.
-const CLIENT: (&str, &str, &str) = ("client", "node-1", "10.55.0.2");
-const OTHER: (&str, &str, &str) = ("other", "node-1", "10.55.0.4");
-const SERVER: (&str, &str, &str) = ("server", "node-2", "10.55.0.3");
+pub(crate) const CLIENT: (&str, &str, &str) = ("client", "node-1", "10.55.0.2");
+pub(crate) const OTHER: (&str, &str, &str) = ("other", "node-1", "10.55.0.4");
+pub(crate) const SERVER: (&str, &str, &str) = ("server", "node-2", "10.55.0.3");
 /// Where the server listens.
 const PORT: u16 = 8080;
 
 /// The pods at a bridge, which has an address that is no pod's.
-struct Site {
-    wire: Netns,
-    client: Netns,
-    other: Netns,
-    server: Netns,
+pub(crate) struct Site {
+    pub(crate) wire: Netns,
+    pub(crate) client: Netns,
+    pub(crate) other: Netns,
+    pub(crate) server: Netns,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [wire, client, other, server] = std::array::from_fn(|_| Netns::new());
         wire.run(|| {
             let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
@@ -60,7 +60,7 @@ impl Site {
     }
 
     /// The tables in the server's pod.
-    fn tables(&self) -> Vec<String> {
+    pub(crate) fn tables(&self) -> Vec<String> {
         self.server.run(|| tables(&mut Socket::open(Protocol::Netfilter).unwrap(), Family::Inet).unwrap())
     }
 
@@ -88,7 +88,12 @@ fn get(from: &Netns, to: (&str, u16), path: &str) -> Option<u16> {
 }
 
 /// A member of its own account, which has a sandbox.
-async fn member(rig: &Rig, runtime: &Runtime, (name, node, address): (&str, &str, &str), pod: &Netns) {
+pub(crate) async fn member(
+    rig: &Rig,
+    runtime: &Runtime,
+    (name, node, address): (&str, &str, &str),
+    pod: &Netns,
+) {
     rig.make_here::<ServiceAccount>(json!({"metadata": {"name": name}})).await;
     let labels = json!({"mesh.sextant.dev/member": "true"});
     let spec = json!({"nodeName": node, "serviceAccountName": name,
@@ -103,11 +108,11 @@ async fn member(rig: &Rig, runtime: &Runtime, (name, node, address): (&str, &str
     runtime.add(name, name, &path);
 }
 
-fn api(rig: &Rig, (group, version, kind, plural): (&str, &str, &str, &str)) -> Api<DynamicObject> {
+pub(crate) fn api(rig: &Rig, (group, version, kind, plural): (&str, &str, &str, &str)) -> Api<DynamicObject> {
     Api::namespaced_with(rig.client.clone(), "default", &resource(group, version, kind, plural))
 }
 
-fn targets(rig: &Rig) -> Api<DynamicObject> {
+pub(crate) fn targets(rig: &Rig) -> Api<DynamicObject> {
     api(rig, ("access.smi-spec.io", "v1alpha3", "TrafficTarget", "traffictargets"))
 }
 
@@ -135,7 +140,7 @@ async fn status(rig: &mut Rig, run: &'static str, name: &str) -> Value {
     told(rig, run, name, &["mesh", "status", "-o", "json"]).await
 }
 
-async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Value {
+pub(crate) async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Value {
     rig.spawn_in(run, name, args);
     assert_eq!(rig.wait(name).await, Some(0), "{}", rig.words(name));
     serde_json::from_str(&rig.words(name)).unwrap_or_else(|error| panic!("{error}: {}", rig.words(name)))
