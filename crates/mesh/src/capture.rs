@@ -85,16 +85,19 @@ pub struct Names {
     pub kept: String,
     /// That which admits datagrams.
     pub datagrams: String,
+    /// Those of the node's own network namespace that look at where packets of members come from ([`sources`](crate::sources)).
+    pub sources: String,
 }
 
 impl Names {
-    /// Of an instance: `sextant-mesh`, `sextant-mesh-nat` and `sextant-mesh-udp`.
+    /// Of an instance: `sextant-mesh`, `sextant-mesh-nat`, `sextant-mesh-udp` and `sextant-mesh-source`.
     #[must_use]
     pub fn of(instance: &str) -> Self {
         Self {
             rules: format!("{instance}-mesh"),
             kept: format!("{instance}-mesh-nat"),
             datagrams: format!("{instance}-mesh-udp"),
+            sources: format!("{instance}-mesh-source"),
         }
     }
 }

@@ -108,6 +108,12 @@ impl Admissions {
         Some(made)
     }
 
+    /// The addresses of a member.
+    #[must_use]
+    pub fn addresses(&self, pod: &Name) -> &[IpAddr] {
+        self.members.get(pod).and_then(workload).map_or(&[], |workload| &workload.addresses)
+    }
+
     /// Who is taken to have sent what comes from this address; `None` where that is no member, or more than one of them.
     pub fn holder(&mut self, address: IpAddr) -> Option<&str> {
         let places = self.places.get_or_insert_with(|| Places::of(self.members.values()));

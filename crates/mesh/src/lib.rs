@@ -27,5 +27,6 @@ pub mod identity;
 pub mod node;
 pub mod proxy;
 pub mod reactor;
+pub mod sources;
 pub mod telemetry;
 mod tls;

@@ -51,6 +51,8 @@ pub enum Meta {
     EtherType,
     /// Its mark.
     Mark,
+    /// The number of the interface it came in by, in the machine's order (four bytes).
+    Input,
     /// The name of the interface it came in by.
     InputName,
     /// The name of the interface it leaves by.
@@ -179,6 +181,7 @@ impl Expression<'_> {
                 let key = match key {
                     Meta::EtherType => 1,
                     Meta::Mark => 3,
+                    Meta::Input => 4,
                     Meta::InputName => 6,
                     Meta::OutputName => 7,
                     Meta::Family => 15,

@@ -4,6 +4,7 @@
 mod cluster;
 mod datagrams;
 mod site;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

@@ -43,6 +43,10 @@ pub(crate) struct MeshArgs {
     /// The trust domain of the mesh's identities (SPIFFE): that of the control plane
     #[arg(long, value_name = "NAME", default_value = "cluster.local", value_parser = super::control::trust_domain)]
     pub(crate) trust_domain: String,
+    /// Let members send from any address. Without this what is not from a member's own is dropped at the node's end of its link, because
+    /// datagrams are let in by where they come from
+    #[arg(long, requires = "control")]
+    pub(crate) no_source_check: bool,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
     /// Answer http://ADDRESS/metrics with what is counted, for Prometheus

@@ -2,6 +2,7 @@
 
 mod datagrams;
 mod guard;
+mod sources;
 mod told;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use super::sandboxes::{Found, Sandboxes};
 use crate::failure::{Context, Failure, Result};
 use datagrams::Datagrams;
 use guard::{Barred, own_addresses};
+use sources::Sources;
 use told::Awaited;
 
 /// What the runtime has told, and who has asked it.
@@ -48,6 +50,8 @@ pub(super) struct Members {
     wanted: BTreeMap<Name, Wanted>,
     /// From whom members take datagrams.
     admissions: Admissions,
+    /// From where members may send.
+    sources: Sources,
     captured: BTreeMap<Name, Captured>,
     /// Members that are closed, because they cannot be served yet and not everybody may come to them.
     barred: BTreeMap<Name, Barred>,
@@ -81,6 +85,8 @@ struct Captured {
     is_closed: Option<bool>,
     /// From whom it takes datagrams now.
     datagrams: Datagrams,
+    /// Where its links end.
+    known: sources::Known,
     /// Somebody has told of it, and the runtime does not list it yet.
     awaited: Option<Awaited>,
     /// The rules, which go with it.
@@ -101,12 +107,12 @@ struct Kept {
 }
 
 impl Members {
-    /// Without `certificates`, what one before this has left is gone already.
+    /// Without `certificates`, what one before this has left is gone already. With `checks_sources` members may send from their own addresses alone.
     pub(super) fn new(
         serving: Node,
-        owner: Owner,
+        mut owner: Owner,
         (names, sandboxes, node): (Names, Sandboxes, String),
-        certificates: Option<Arc<Certificates>>,
+        (certificates, checks_sources): (Option<Arc<Certificates>>, bool),
         known: Known,
     ) -> Result<Self> {
         if let Some(certificates) = &certificates {
@@ -116,6 +122,7 @@ impl Members {
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
         let old = owner.records().into_iter().filter_map(|(id, effect)| Some((id, namespace(&effect)?)));
         let old = old.collect();
+        let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
             serving,
             owner,
@@ -126,6 +133,7 @@ impl Members {
             old,
             wanted: BTreeMap::new(),
             admissions: Admissions::default(),
+            sources,
             captured: BTreeMap::new(),
             barred: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -387,9 +395,9 @@ impl Members {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
-                let datagrams = Datagrams::default();
+                let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
                 let captured =
-                    Captured { sandbox, network, kept, netns, is_closed, datagrams, awaited, capture };
+                    Captured { sandbox, network, kept, netns, is_closed, datagrams, known, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }

@@ -127,7 +127,8 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let telling = Telling::start(instance, args, &known).await?;
     let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
-    let mut members = Members::new(serving, owner, whom, certificates, known.clone())?;
+    let proving = (certificates, !args.no_source_check);
+    let mut members = Members::new(serving, owner, whom, proving, known.clone())?;
     let resting = tokio::spawn(process::rest());
     let (tell, deltas) = unbounded_channel();
     let mut wanted = Wanted::of(&node);

@@ -9,6 +9,7 @@ use mesh::capture;
 use smi::contract::Name;
 
 use super::datagrams::Datagrams;
+use super::sources::Known;
 use super::{Kept, Members};
 use crate::failure::{Failure, Result};
 
@@ -21,6 +22,8 @@ pub(super) struct Barred {
     pub(super) netns: File,
     /// From whom it takes datagrams now.
     pub(super) datagrams: Datagrams,
+    /// Where its links end.
+    pub(super) known: Known,
 }
 
 impl Members {
@@ -63,6 +66,7 @@ impl Members {
             self.trouble(Some(name), text);
         }
         self.admit();
+        self.check_sources();
     }
 
     /// Closes a pod that cannot be served, if not everybody may come to it: nobody could say who comes. But for the node's own addresses.
@@ -82,8 +86,8 @@ impl Members {
         }
         eprintln!("sextant mesh: pod {name} is closed to others until it can be served");
         let (sandbox, path) = (sandbox.to_owned(), path.to_owned());
-        let datagrams = Datagrams::default();
-        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams });
+        let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
+        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams, known });
         Ok(())
     }
 
