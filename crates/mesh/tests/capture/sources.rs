@@ -9,7 +9,7 @@ use testkit::netns::{Netns, addresses, change, index, join};
 
 use crate::site::{PATIENCE, names};
 
-/// The node, and three pods at its bridge and one beside it, with what all of them may believe to be somebody's address.
+/// The node, three pods at its bridge, and one that has a link of its own to it.
 struct Site {
     node: Netns,
     pods: [Netns; 3],
@@ -26,7 +26,7 @@ const OTHERS: [&str; 2] = ["10.56.0.9", "10.57.0.9"];
 impl Site {
     fn new() -> Self {
         let node = Netns::new();
-        let pods = std::array::from_fn(|_| Netns::new());
+        let pods: [Netns; 3] = std::array::from_fn(|_| Netns::new());
         let routed = Netns::new();
         node.run(|| {
             let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
