@@ -111,7 +111,10 @@ impl Admissions {
     /// The addresses of a member.
     #[must_use]
     pub fn addresses(&self, pod: &Name) -> &[IpAddr] {
-        self.members.get(pod).and_then(workload).map_or(&[], |workload| &workload.addresses)
+        match self.members.get(pod).and_then(workload) {
+            Some(workload) => &workload.addresses,
+            None => &[],
+        }
     }
 
     /// Who is taken to have sent what comes from this address; `None` where that is no member, or more than one of them.

@@ -97,7 +97,8 @@ impl Members {
             if ends.is_empty() && !own.is_empty() && !known.said {
                 known.said = true;
                 eprintln!(
-                    "sextant mesh: no link of pod {name} with its address ends in this node's own network: where its packets say that they come from is not looked at"
+                    "sextant mesh: no link of pod {name} with its address ends in this node's own network: where its \
+                     packets say that they come from is not looked at"
                 );
             }
             wanted.extend(ends.into_iter().map(|end| (end, own.clone())));
