@@ -116,7 +116,9 @@ fn whole(family: Family, table: &str, ends: &Ends) -> Transaction {
         rule.extend([Expression::Counter, Expression::Verdict(Verdict::Drop)]);
         change.add_rule(family, table, PREROUTING, &rule, Some(words));
     };
-    add([of_end(IPV4, ENDS4), foreign(12, 4, OWN4), Vec::new()], "IPv4 from elsewhere");
+    // Who asks for an address has none.
+    let has_one = || vec![Expression::Compare { register: SOURCE, equal: false, value: vec![0; 4] }];
+    add([of_end(IPV4, ENDS4), foreign(12, 4, OWN4), has_one()], "IPv4 from elsewhere");
     // Addresses of one link say nothing anywhere else, and who looks whether an address is free has none.
     let prefix = vec![
         Expression::Payload { header: Header::Network, offset: 8, len: 2, to: OTHER },
@@ -128,8 +130,7 @@ fn whole(family: Family, table: &str, ends: &Ends) -> Transaction {
     add([of_end(IPV6, ENDS6), foreign(8, 16, OWN6), prefix], "IPv6 from elsewhere");
     if family == Family::Bridge {
         // Who answers for another's address is sent what is for that one.
-        let probe = vec![Expression::Compare { register: SOURCE, equal: false, value: vec![0; 4] }];
-        add([of_end(ARP, ENDS4), foreign(14, 4, OWN4), probe], "answers for others");
+        add([of_end(ARP, ENDS4), foreign(14, 4, OWN4), has_one()], "answers for others");
     }
     change
 }
