@@ -9,6 +9,10 @@
 //!
 //! What is open when a pod is captured goes on as it was: between the two tables `nf_conntrack_tcp_loose` is set to 0, so that the kernel takes
 //! no connection up in its middle, which rules of NAT would take for a new one.
+//!
+//! A third one stands beside them in pods that do not take datagrams from everybody ([`admit`]).
+
+mod datagrams;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -25,8 +29,9 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
 use crate::hbone;
+pub use datagrams::{admit, admit_all};
 
-/// The family of both tables.
+/// The family of all tables.
 pub const FAMILY: Family = Family::Inet;
 /// What connections of the proxy's own are marked with, all bits of it: nobody leads them to the proxy. Only the pod's own namespace sees it.
 pub const MARK: u32 = 0x5e87_a117;
@@ -78,13 +83,22 @@ pub struct Names {
     pub rules: String,
     /// That which keeps connections.
     pub kept: String,
+    /// That which admits datagrams.
+    pub datagrams: String,
+    /// Those of the node's own network namespace that look at where packets of members come from ([`sources`](crate::sources)).
+    pub sources: String,
 }
 
 impl Names {
-    /// Of an instance: `sextant-mesh` and `sextant-mesh-nat`.
+    /// Of an instance: `sextant-mesh`, `sextant-mesh-nat`, `sextant-mesh-udp` and `sextant-mesh-source`.
     #[must_use]
     pub fn of(instance: &str) -> Self {
-        Self { rules: format!("{instance}-mesh"), kept: format!("{instance}-mesh-nat") }
+        Self {
+            rules: format!("{instance}-mesh"),
+            kept: format!("{instance}-mesh-nat"),
+            datagrams: format!("{instance}-mesh-udp"),
+            sources: format!("{instance}-mesh-source"),
+        }
     }
 }
 

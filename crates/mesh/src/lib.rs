@@ -3,7 +3,8 @@
 //! [`http1`] reads and writes HTTP/1.1, [`h2`] HTTP/2, [`balance`] chooses among endpoints, [`reactor`] is the loop that one thread runs, and [`proxy`] is the
 //! outbound side that they make: [`proxy::Proxy`] with [`proxy::Tables`] of [`smi::model`] (docs/mesh.md). [`identity`] is who is who, and [`hbone`] what
 //! members speak with each other; who comes to a pod is let in by its policies. [`capture`] leads connections of a pod, and to it, to a
-//! [`node::Node`], which is that proxy for all pods of a node. [`telemetry`] is what it counts.
+//! [`node::Node`], which is that proxy for all pods of a node; over UDP it has no part, and [`datagrams`] says whose addresses a pod takes them from.
+//! [`telemetry`] is what it counts.
 //!
 //! **What it never does**: it decides nothing about an object, asks no API server, and knows of Kubernetes what the model says. It reads
 //! nothing that it need not read, and passes nothing on that two readers could take for different things. A connection without a request holds
@@ -18,6 +19,7 @@ mod authority;
 
 pub mod balance;
 pub mod capture;
+pub mod datagrams;
 pub mod h2;
 pub mod hbone;
 pub mod http1;
@@ -25,5 +27,6 @@ pub mod identity;
 pub mod node;
 pub mod proxy;
 pub mod reactor;
+pub mod sources;
 pub mod telemetry;
 mod tls;

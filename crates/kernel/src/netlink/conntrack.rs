@@ -245,15 +245,29 @@ pub fn delete_flows_on(socket: &mut Socket, flows: &Flows) -> Result<()> {
     }
 }
 
+/// Deletes all entries of a protocol that has ports, by its number, in the caller's network namespace: who has begun a flow that goes on is found out
+/// anew, by its next packet.
+pub fn delete_all_of(protocol: u8) -> Result<()> {
+    let mut socket = Socket::open(Protocol::Netfilter)?;
+    [AF_INET, AF_INET6].into_iter().try_for_each(|family| {
+        delete_those(&mut socket, family, |entry| {
+            DESTINATION.port(entry).is_some_and(|(number, _)| number == protocol)
+        })
+    })
+}
+
 fn delete_one_by_one(socket: &mut Socket, flows: &Flows) -> Result<()> {
+    delete_those(socket, flows.family(), |entry| flows.fits(entry))
+}
+
+fn delete_those(socket: &mut Socket, family: u8, fits: impl Fn(Attributes<'_>) -> bool) -> Result<()> {
     let mut dump = Batch::new();
-    dump.message(GET, NLM_F_DUMP, &header(flows.family()), "list", "conntrack entries");
-    let entries = socket.dump(&dump, |m| read(m, flows))?;
+    dump.message(GET, NLM_F_DUMP, &header(family), "list", "conntrack entries");
+    let entries = socket.dump(&dump, |m| read(m, &fits))?;
     for chunk in entries.chunks(32) {
         let mut batch = Batch::new();
         for entry in chunk {
-            let mut m =
-                batch.message(DELETE, NLM_F_ACK, &header(flows.family()), "delete", "a conntrack entry");
+            let mut m = batch.message(DELETE, NLM_F_ACK, &header(family), "delete", "a conntrack entry");
             for (kind, value) in entry {
                 m.bytes(*kind, value);
             }
@@ -269,9 +283,9 @@ fn delete_one_by_one(socket: &mut Socket, flows: &Flows) -> Result<()> {
 /// What identifies an entry for its deletion.
 type Identity = Vec<(u16, Vec<u8>)>;
 
-fn read(message: Received<'_>, flows: &Flows) -> Option<Identity> {
+fn read(message: Received<'_>, fits: impl Fn(Attributes<'_>) -> bool) -> Option<Identity> {
     let entry = Attributes::after(message.body, 4);
-    if message.kind != NEW || !flows.fits(entry) {
+    if message.kind != NEW || !fits(entry) {
         return None;
     }
     let identity: Identity = [CTA_TUPLE_ORIG, CTA_ZONE, CTA_ID]
@@ -365,6 +379,13 @@ mod tests {
             assert_eq!(count()?, 1);
             delete_flows(&Flows::AnsweredFrom { address: "::1".parse().unwrap(), port: Some((17, 7001)) })?;
             assert_eq!(count()?, 0);
+            // And all of a protocol, of both families.
+            udp.send_to(b"x", "127.0.0.1:7001").unwrap();
+            udp6.send_to(b"x", "[::1]:7001").unwrap();
+            delete_all_of(6)?;
+            assert_eq!(count()?, 2);
+            delete_all_of(17)?;
+            assert_eq!(count()?, 0);
             Ok(())
         })
         .unwrap();
@@ -438,7 +459,8 @@ mod tests {
     fn an_entry_without_a_tuple_is_never_deleted() {
         let flows = Flows::AnsweredFrom { address: [127, 0, 0, 1].into(), port: None };
         for body in [&[][..], &[2, 0, 0, 0], &[2, 0, 0, 0, 8, 0, 12, 0, 1, 2, 3, 4]] {
-            assert_eq!(read(Received { kind: NEW, flags: 0, sequence: 0, port: 0, body }, &flows), None);
+            let message = Received { kind: NEW, flags: 0, sequence: 0, port: 0, body };
+            assert_eq!(read(message, |entry| flows.fits(entry)), None);
         }
     }
 }

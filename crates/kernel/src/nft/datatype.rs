@@ -20,6 +20,8 @@ impl Field {
     pub const SERVICE: Self = Self { id: 13, len: 2 };
     /// A packet mark.
     pub const MARK: Self = Self { id: 19, len: 4 };
+    /// An interface's number, in the machine's order.
+    pub const IFINDEX: Self = Self { id: 20, len: 4 };
     /// An interface's name.
     pub const IFNAME: Self = Self { id: 41, len: 16 };
 }
@@ -48,8 +50,16 @@ pub(super) fn field_lengths(fields: &[Field]) -> impl Iterator<Item = usize> {
 
 /// Where the field `wanted` begins in a concatenation of type `id`; none if it is not there or a field is unknown.
 pub(super) fn offset_of(id: u32, wanted: Field) -> Option<usize> {
-    const KNOWN: [Field; 7] =
-        [Field::IPV4, Field::IPV6, Field::ETHER, Field::PROTOCOL, Field::SERVICE, Field::MARK, Field::IFNAME];
+    const KNOWN: [Field; 8] = [
+        Field::IPV4,
+        Field::IPV6,
+        Field::ETHER,
+        Field::PROTOCOL,
+        Field::SERVICE,
+        Field::MARK,
+        Field::IFINDEX,
+        Field::IFNAME,
+    ];
     let mut offset = 0;
     let fields =
         (0..u32::BITS / TYPE_BITS + 1).rev().map(|i| id.checked_shr(i * TYPE_BITS).unwrap_or(0) & TYPE_MASK);

@@ -51,6 +51,8 @@ pub enum Meta {
     EtherType,
     /// Its mark.
     Mark,
+    /// The number of the interface it came in by, in the machine's order (four bytes).
+    Input,
     /// The name of the interface it came in by.
     InputName,
     /// The name of the interface it leaves by.
@@ -66,6 +68,8 @@ pub enum Meta {
 pub enum Conntrack {
     /// New, established, ... (a bit mask).
     State,
+    /// Whether the packet goes as the flow's first one did, or comes back: see [`DIRECTION_REPLY`] (one byte).
+    Direction,
     /// `IPS_*` (a bit mask).
     Status,
     /// The flow's mark.
@@ -77,6 +81,8 @@ pub const STATUS_DNAT: u32 = 0x20;
 /// A flow that has seen packets both ways, or belongs to one, as a mask for [`Conntrack::State`] (`ct state
 /// established,related`).
 pub const STATE_ESTABLISHED_OR_RELATED: u32 = 0x2 | 0x4;
+/// `IP_CT_DIR_REPLY`: what [`Conntrack::Direction`] is of packets of who has not begun the flow (`ct direction reply`).
+pub const DIRECTION_REPLY: u8 = 1;
 /// `RTN_LOCAL`: the answer of [`Expression::AddressType`] for an address of this machine.
 pub const TYPE_LOCAL: u32 = 2;
 
@@ -175,6 +181,7 @@ impl Expression<'_> {
                 let key = match key {
                     Meta::EtherType => 1,
                     Meta::Mark => 3,
+                    Meta::Input => 4,
                     Meta::InputName => 6,
                     Meta::OutputName => 7,
                     Meta::Family => 15,
@@ -185,6 +192,7 @@ impl Expression<'_> {
             Self::Conntrack { key, to } => {
                 let key = match key {
                     Conntrack::State => 0,
+                    Conntrack::Direction => 1,
                     Conntrack::Status => 2,
                     Conntrack::Mark => 3,
                 };

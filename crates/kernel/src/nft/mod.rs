@@ -35,8 +35,8 @@ use rustix::io::Errno;
 pub use chains::{BaseInfo, ChainInfo, RuleInfo, chain_exists, chains, rules};
 pub use datatype::{Field, Target, Value};
 pub use expression::{
-    Conntrack, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED, STATUS_DNAT,
-    TYPE_LOCAL, Verdict,
+    Conntrack, DIRECTION_REPLY, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED,
+    STATUS_DNAT, TYPE_LOCAL, Verdict,
 };
 pub use monitor::{Loss, Monitor};
 pub use read::{SetInfo, element, elements, set_info, table_exists, tables, verdicts};

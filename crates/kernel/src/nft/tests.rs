@@ -132,6 +132,39 @@ fn nft_prints_rules_as_its_own() {
 }
 
 #[test]
+fn directions_and_links_are_printed_as_nft_has_them() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        change.add_table(Family::Inet, "t", true, None);
+        let base = Base { kind: "filter", hook: Hook::Input, priority: 0, accept: true };
+        change.add_chain(Family::Inet, "t", &Chain { name: "input", base: Some(base) });
+        let set = Set { name: "own", key: &[Field::IFINDEX, Field::IPV4], target: None, interval: false };
+        change.add_set(Family::Inet, "t", &set);
+        // The loopback is the first link of a namespace.
+        let key = Value::new().mark(1).address([127, 0, 0, 1].into()).into_bytes();
+        let own = [Element { key, ..Element::default() }];
+        change.add_elements(Family::Inet, "t", "own", &own, true);
+        let register = Register::FIRST;
+        let compare = |value: Vec<u8>| Expression::Compare { register, equal: true, value };
+        for (load, value) in [
+            (Expression::Conntrack { key: Conntrack::Direction, to: register }, vec![DIRECTION_REPLY]),
+            (Expression::Meta { key: Meta::Input, to: register }, 1_u32.to_ne_bytes().to_vec()),
+        ] {
+            let rule = [load, compare(value), Expression::Verdict(Verdict::Accept)];
+            change.add_rule(Family::Inet, "t", "input", &rule, None);
+        }
+        change.commit(&mut socket())?;
+        assert_eq!(elements(&mut socket(), Family::Inet, "t", "own")?, own);
+        let listed = listed();
+        for line in ["ct direction reply accept", "iif \"lo\" accept", "type iface_index . ipv4_addr"] {
+            assert!(listed.contains(line), "{line:?} is not in:\n{listed}");
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn ten_thousand_elements_in_one_transaction() {
     in_new_netns(|| {
         let mut change = Transaction::new();

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod cluster;
+mod datagrams;
 mod site;
+mod sources;
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};

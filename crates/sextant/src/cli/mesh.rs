@@ -43,6 +43,10 @@ pub(crate) struct MeshArgs {
     /// The trust domain of the mesh's identities (SPIFFE): that of the control plane
     #[arg(long, value_name = "NAME", default_value = "cluster.local", value_parser = super::control::trust_domain)]
     pub(crate) trust_domain: String,
+    /// Let members send from any address. Without this what is not from a member's own is dropped at the node's end of its link, because
+    /// datagrams are let in by where they come from
+    #[arg(long, requires = "control")]
+    pub(crate) no_source_check: bool,
     #[command(flatten)]
     pub(crate) cri: CriArgs,
     /// Answer http://ADDRESS/metrics with what is counted, for Prometheus
@@ -191,8 +195,10 @@ pub(crate) struct MeshTapArgs {
   sextant mesh why shop/front shop/web
   sextant mesh why shop/front web:8080 --method POST --path /orders --header x-canary=1
   sextant mesh why shop/front 10.96.0.17:80 -o json
+  sextant mesh why --udp shop/front kube-system/kube-dns:53
 
-Nothing is sent: it is found out by what this node knows. SRC is a pod of this node. What policies of pods on other nodes say is not known here.")]
+Nothing is sent: it is found out by what this node knows. SRC is a pod of this node. What policies of pods on other nodes say is not known
+here; over UDP SRC may be any member, and it is the node of who would take it that is to be asked.")]
 pub(crate) struct MeshWhyArgs {
     /// The pod that asks: NAMESPACE/NAME, or NAME for namespace default
     #[arg(value_name = "SRC", value_parser = pod)]
@@ -201,6 +207,9 @@ pub(crate) struct MeshWhyArgs {
     /// port there is]
     #[arg(value_name = "DST[:PORT]", value_parser = destination)]
     pub(crate) destination: Destination,
+    /// Whether DST takes datagrams of SRC at this port, instead of a request
+    #[arg(long, conflicts_with_all = ["method", "path", "header"])]
+    pub(crate) udp: bool,
     /// By which method
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub(crate) method: String,

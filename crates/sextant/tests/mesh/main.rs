@@ -6,6 +6,7 @@ mod access;
 #[path = "../../../mesh/tests/hbone/authority.rs"]
 mod authority;
 mod changes;
+mod datagrams;
 mod definitions;
 mod early;
 mod held;

@@ -31,11 +31,11 @@ pub(crate) struct Site {
     pub(crate) wire: Netns,
     pub(crate) client: Netns,
     pub(crate) other: Netns,
-    server: Netns,
+    pub(crate) server: Netns,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [wire, client, other, server] = std::array::from_fn(|_| Netns::new());
         wire.run(|| {
             let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
@@ -60,7 +60,7 @@ impl Site {
     }
 
     /// The tables in the server's pod.
-    fn tables(&self) -> Vec<String> {
+    pub(crate) fn tables(&self) -> Vec<String> {
         self.server.run(|| tables(&mut Socket::open(Protocol::Netfilter).unwrap(), Family::Inet).unwrap())
     }
 
@@ -95,7 +95,12 @@ pub(crate) fn answer(stream: &mut TcpStream, text: &str) -> Option<u16> {
 }
 
 /// A member of its own account, which has a sandbox.
-async fn member(rig: &Rig, runtime: &Runtime, (name, node, address): (&str, &str, &str), pod: &Netns) {
+pub(crate) async fn member(
+    rig: &Rig,
+    runtime: &Runtime,
+    (name, node, address): (&str, &str, &str),
+    pod: &Netns,
+) {
     rig.make_here::<ServiceAccount>(json!({"metadata": {"name": name}})).await;
     let labels = json!({"mesh.sextant.dev/member": "true"});
     let spec = json!({"nodeName": node, "serviceAccountName": name,
@@ -151,7 +156,7 @@ async fn status(rig: &mut Rig, run: &'static str, name: &str) -> Value {
     told(rig, run, name, &["mesh", "status", "-o", "json"]).await
 }
 
-async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Value {
+pub(crate) async fn told(rig: &mut Rig, run: &'static str, name: &str, args: &[&str]) -> Value {
     rig.spawn_in(run, name, args);
     assert_eq!(rig.wait(name).await, Some(0), "{}", rig.words(name));
     serde_json::from_str(&rig.words(name)).unwrap_or_else(|error| panic!("{error}: {}", rig.words(name)))

@@ -302,6 +302,7 @@ fn why(run_dir: &Path, args: &MeshWhyArgs) -> Result<()> {
         source: args.source.clone(),
         target,
         port: args.destination.port,
+        udp: args.udp,
         method: args.method.clone(),
         path: args.path.clone(),
         headers: args.header.clone(),
@@ -311,10 +312,10 @@ fn why(run_dir: &Path, args: &MeshWhyArgs) -> Result<()> {
     if args.output.json() {
         return Ok(output::json(&json!(explained))?);
     }
-    Ok(io::stdout().write_all(why_text(&explained).as_bytes())?)
+    Ok(io::stdout().write_all(why_text(&explained, args.udp).as_bytes())?)
 }
 
-fn why_text(explained: &Explained) -> String {
+fn why_text(explained: &Explained, is_datagram: bool) -> String {
     let mut text = String::new();
     for step in &explained.steps {
         text.push_str(&format!("{:9} {}\n", step.of, shown(&step.is)));
@@ -334,7 +335,13 @@ fn why_text(explained: &Explained) -> String {
                 or_dash(&one.pod.as_ref().map(ToString::to_string).unwrap_or_default()),
                 one.state.clone(),
                 if one.is_asked { "yes".into() } else { "no".into() },
-                if one.is_secured { "HBONE".into() } else { "plain text".into() },
+                if is_datagram {
+                    "UDP".into()
+                } else if one.is_secured {
+                    "HBONE".into()
+                } else {
+                    "plain text".into()
+                },
                 lets_in.into(),
                 or_dash(&one.policy),
             ]);

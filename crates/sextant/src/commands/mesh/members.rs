@@ -1,6 +1,8 @@
 //! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
 
+mod datagrams;
 mod guard;
+mod sources;
 mod told;
 
 use std::collections::BTreeMap;
@@ -13,6 +15,7 @@ use std::time::SystemTime;
 
 use ledger::{Effect, Owner, Record as _, RecordId};
 use mesh::capture::{self, Capture, FAMILY, Names, RETURNING};
+use mesh::datagrams::Admissions;
 use mesh::identity::{Certificates, Identity};
 use mesh::node::{Node, Pod};
 use mesh::proxy::{Network, Tables};
@@ -22,7 +25,9 @@ use smi::model::{Delta, Entry, Key, Mode};
 use super::known::Known;
 use super::sandboxes::{Found, Sandboxes};
 use crate::failure::{Context, Failure, Result};
+use datagrams::Datagrams;
 use guard::{Barred, own_addresses};
+use sources::Sources;
 use told::Awaited;
 
 /// What the runtime has told, and who has asked it.
@@ -43,6 +48,10 @@ pub(super) struct Members {
     node: String,
     /// Members among its pods.
     wanted: BTreeMap<Name, Wanted>,
+    /// From whom members take datagrams.
+    admissions: Admissions,
+    /// From where members may send.
+    sources: Sources,
     captured: BTreeMap<Name, Captured>,
     /// Members that are closed, because they cannot be served yet and not everybody may come to them.
     barred: BTreeMap<Name, Barred>,
@@ -74,6 +83,10 @@ struct Captured {
     netns: File,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
+    /// From whom it takes datagrams now.
+    datagrams: Datagrams,
+    /// Where its links end.
+    known: sources::Known,
     /// Somebody has told of it, and the runtime does not list it yet.
     awaited: Option<Awaited>,
     /// The rules, which go with it.
@@ -85,6 +98,8 @@ struct Captured {
 struct Kept {
     inode: u64,
     record: RecordId,
+    /// Of the table that admits datagrams, where there may be one.
+    datagrams: Option<RecordId>,
     /// Of what brings answers back to who connects for others, where that is needed.
     returning: Option<RecordId>,
     /// Of values of the namespace that are others meanwhile.
@@ -92,12 +107,12 @@ struct Kept {
 }
 
 impl Members {
-    /// Without `certificates`, what one before this has left is gone already.
+    /// Without `certificates`, what one before this has left is gone already. With `checks_sources` members may send from their own addresses alone.
     pub(super) fn new(
         serving: Node,
-        owner: Owner,
+        mut owner: Owner,
         (names, sandboxes, node): (Names, Sandboxes, String),
-        certificates: Option<Arc<Certificates>>,
+        (certificates, checks_sources): (Option<Arc<Certificates>>, bool),
         known: Known,
     ) -> Result<Self> {
         if let Some(certificates) = &certificates {
@@ -107,6 +122,7 @@ impl Members {
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
         let old = owner.records().into_iter().filter_map(|(id, effect)| Some((id, namespace(&effect)?)));
         let old = old.collect();
+        let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
             serving,
             owner,
@@ -116,6 +132,8 @@ impl Members {
             node,
             old,
             wanted: BTreeMap::new(),
+            admissions: Admissions::default(),
+            sources,
             captured: BTreeMap::new(),
             barred: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -128,6 +146,7 @@ impl Members {
 
     /// Takes note of who is a member on this node now: a control plane tells of members elsewhere, too. Whether something has changed for a pod.
     pub(super) fn take(&mut self, delta: &Delta) -> bool {
+        self.admissions.take(delta);
         let mut some = false;
         for shared in &delta.set {
             if let (Key::Workload(name), Entry::Workload(workload)) = (&shared.key, &*shared.entry) {
@@ -290,7 +309,7 @@ impl Members {
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
         for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, returning: None, settings: [None; 2] });
+            self.forget(Kept { inode, record, datagrams: None, returning: None, settings: [None; 2] });
         }
     }
 
@@ -325,11 +344,19 @@ impl Members {
         Ok(found.ino())
     }
 
-    /// Puts on record that a namespace has the table which keeps connections.
+    /// Puts on record that a namespace has the table which keeps connections, and, where it can be told who comes, that it may have the one which admits
+    /// datagrams.
     fn keep(&mut self, path: &Path, inode: u64) -> Result<Kept> {
-        let (netns, family, table) = (path.to_owned(), FAMILY.to_string(), self.names.kept.clone());
-        let record = self.owner.record(Effect::NetnsTable { netns, inode, family, table })?;
-        Ok(Kept { inode, record, returning: None, settings: [None; 2] })
+        let of = |table: &str| {
+            let (netns, family, table) = (path.to_owned(), FAMILY.to_string(), table.to_owned());
+            Effect::NetnsTable { netns, inode, family, table }
+        };
+        let record = self.owner.record(of(&self.names.kept))?;
+        let datagrams = match &self.certificates {
+            Some(_) => Some(self.owner.record(of(&self.names.datagrams))?),
+            None => None,
+        };
+        Ok(Kept { inode, record, datagrams, returning: None, settings: [None; 2] })
     }
 
     fn enter(&mut self, name: &Name, sandbox: &str, path: &Path) -> Result<()> {
@@ -368,7 +395,9 @@ impl Members {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
-                let captured = Captured { sandbox, network, kept, netns, is_closed, awaited, capture };
+                let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
+                let captured =
+                    Captured { sandbox, network, kept, netns, is_closed, datagrams, known, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }
@@ -416,6 +445,9 @@ impl Members {
         {
             eprintln!("sextant mesh: warning: pod {name} stays closed to others: {error}");
         }
+        if opens && self.certificates.is_some() {
+            self.admit_all(name, &netns);
+        }
         // Before nobody accepts what they lead there.
         drop(capture);
         self.leaving.insert(network, kept);
@@ -440,7 +472,8 @@ impl Members {
         let mut others = served.chain(barred).chain(self.leaving.values().copied());
         let is_needed = others.any(|other| other.inode == kept.inode)
             || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        for record in [Some(kept.record), kept.returning].into_iter().chain(kept.settings).flatten() {
+        let records = [Some(kept.record), kept.datagrams, kept.returning];
+        for record in records.into_iter().chain(kept.settings).flatten() {
             let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
             if let Err(error) = done {
                 eprintln!("sextant mesh: warning: {error}");

@@ -127,7 +127,8 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let telling = Telling::start(instance, args, &known).await?;
     let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
-    let mut members = Members::new(serving, owner, whom, certificates, known.clone())?;
+    let proving = (certificates, !args.no_source_check);
+    let mut members = Members::new(serving, owner, whom, proving, known.clone())?;
     let resting = tokio::spawn(process::rest());
     let (tell, deltas) = unbounded_channel();
     let mut wanted = Wanted::of(&node);
@@ -298,6 +299,8 @@ async fn look_after(
                 let tables = builder.apply(delta.clone());
                 known.take(delta, &tables);
                 members.swap(tables)?;
+                // Others than the node's own pods may send to these.
+                members.admit();
                 if !std::mem::replace(&mut is_known, true) {
                     eprintln!("sextant mesh: Services and routes are known");
                     process::tell_ready("mesh");

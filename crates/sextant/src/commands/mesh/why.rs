@@ -1,5 +1,6 @@
 //! Who would answer a request, and why.
 
+mod datagrams;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,9 @@ pub(super) struct Question {
     pub(super) source: Name,
     pub(super) target: Target,
     pub(super) port: Option<u16>,
+    /// What is asked about is a datagram. It has no method, path and headers.
+    #[serde(default)]
+    pub(super) udp: bool,
     pub(super) method: String,
     /// With the query, if there is one.
     pub(super) path: String,
@@ -160,6 +164,9 @@ pub(super) fn explain(
     question: &Question,
     here: Here<'_>,
 ) -> Result<Explained, String> {
+    if question.udp {
+        return datagrams::explain(model, question, here);
+    }
     let mut finding = Finding { here, model, views, question, steps: Vec::new() };
     let source = finding.source()?;
     if source.mode == Mode::Outside {

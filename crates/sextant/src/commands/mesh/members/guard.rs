@@ -8,6 +8,8 @@ use kernel::netlink::{Protocol, Socket, addresses};
 use mesh::capture;
 use smi::contract::Name;
 
+use super::datagrams::Datagrams;
+use super::sources::Known;
 use super::{Kept, Members};
 use crate::failure::{Failure, Result};
 
@@ -17,7 +19,11 @@ pub(super) struct Barred {
     /// Where its network namespace is.
     pub(super) path: PathBuf,
     pub(super) kept: Kept,
-    netns: File,
+    pub(super) netns: File,
+    /// From whom it takes datagrams now.
+    pub(super) datagrams: Datagrams,
+    /// Where its links end.
+    pub(super) known: Known,
 }
 
 impl Members {
@@ -26,7 +32,8 @@ impl Members {
         self.certificates.is_some() && self.wanted.get(name).is_some_and(|wanted| wanted.is_guarded)
     }
 
-    /// Sees that pods to which not everybody may come are closed for when nobody serves them, and others are not.
+    /// Sees that pods to which not everybody may come are closed for when nobody serves them, and to datagrams of others at any time; and that others are
+    /// not.
     pub(super) fn guard(&mut self) {
         if self.certificates.is_none() {
             return;
@@ -58,6 +65,8 @@ impl Members {
             let text = format!("pod {name} is not guarded while nobody serves it: {failure}");
             self.trouble(Some(name), text);
         }
+        self.admit();
+        self.check_sources();
     }
 
     /// Closes a pod that cannot be served, if not everybody may come to it: nobody could say who comes. But for the node's own addresses.
@@ -77,7 +86,8 @@ impl Members {
         }
         eprintln!("sextant mesh: pod {name} is closed to others until it can be served");
         let (sandbox, path) = (sandbox.to_owned(), path.to_owned());
-        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns });
+        let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
+        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams, known });
         Ok(())
     }
 
@@ -91,6 +101,7 @@ impl Members {
             if let Err(error) = capture::open(&barred.netns, &self.names) {
                 eprintln!("sextant mesh: warning: pod {name} stays closed to others: {error}");
             }
+            self.admit_all(&name, &barred.netns);
             self.forget(barred.kept);
             eprintln!("sextant mesh: pod {name} is open to others");
         }

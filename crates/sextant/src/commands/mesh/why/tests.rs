@@ -109,6 +109,7 @@ fn question(source: &str, target: &str, path: &str) -> Question {
         source: name(source),
         target: Target::Service(name(target)),
         port: None,
+        udp: false,
         method: "GET".into(),
         path: path.into(),
         headers: Vec::new(),
@@ -242,4 +243,89 @@ fn of_pods_elsewhere_that_a_control_plane_tells_of_only_that_is_said_which_is_kn
     let told = explain(&model, &views, &question("front", "web-v2", "/private"), HERE).unwrap();
     assert_eq!((told.outcome, told.endpoints[0].lets_in), (Outcome::Answered, None), "{told:?}");
     assert_eq!(told.endpoints[0].policy, "shop/front-to-v2, known on node-2");
+}
+
+#[test]
+fn a_datagram_is_let_in_by_its_address() {
+    let route = json!({
+        "apiVersion": "specs.smi-spec.io/v1alpha4", "kind": "UDPRoute",
+        "metadata": {"name": "dns", "namespace": "shop"}, "spec": {"matches": {"ports": [53]}},
+    });
+    let target = json!({
+        "apiVersion": "access.smi-spec.io/v1alpha3", "kind": "TrafficTarget",
+        "metadata": {"name": "front-to-dns", "namespace": "shop"},
+        "spec": {
+            "destination": {"kind": "ServiceAccount", "name": "dns", "namespace": "shop"},
+            "rules": [{"kind": "UDPRoute", "name": "dns"}],
+            "sources": [{"kind": "ServiceAccount", "name": "front", "namespace": "shop"}],
+        },
+    });
+    let service = Service {
+        kind: ServiceKind::ClusterIp(vec![IpAddr::from([10, 96, 0, 9])]),
+        ports: vec![ServicePort {
+            name: "dns".into(),
+            port: 53,
+            transport: Transport::Udp,
+            app_protocol: None,
+        }],
+    };
+    let endpoint = SliceEndpoint {
+        address: address(5),
+        ready: true,
+        serving: true,
+        pod: Some("dns".into()),
+        node: Some("node-1".into()),
+        zone: None,
+    };
+    let slice = Slice {
+        service: "dns".into(),
+        ports: vec![SlicePort { name: "dns".into(), port: 53, transport: Transport::Udp }],
+        endpoints: vec![endpoint],
+    };
+    let all = [
+        Change::Namespace("shop".into(), Some(BTreeMap::new())),
+        pod("front", 1, true),
+        pod("other", 2, true),
+        pod("outside", 3, false),
+        pod("open", 4, true),
+        pod("dns", 5, true),
+        object(&route),
+        object(&target),
+        Change::Service(name("dns"), Some(service)),
+        Change::Slice(name("dns"), Some(slice)),
+    ];
+    let model = compile(Settings::default(), all).0;
+    let ask = |source: &str, target: Target, port: u16, here: Here<'_>| {
+        let question = Question { target, port: Some(port), udp: true, ..question(source, "", "/") };
+        explain(&model, &Views::new(), &question, here).unwrap()
+    };
+    let service = || Target::Service(name("dns"));
+    let at = |last: u8| Target::Address(address(last));
+    for (source, target, port, outcome, words) in [
+        ("front", service(), 53, Outcome::Answered, "shop/front-to-dns lets it in"),
+        ("front", Target::Address(IpAddr::from([10, 96, 0, 9])), 53, Outcome::Answered, "lets it in"),
+        ("front", at(5), 54, Outcome::Refused, "at this port"),
+        ("other", service(), 53, Outcome::Refused, "does not let this source in"),
+        ("outside", service(), 53, Outcome::Refused, "the source is no member"),
+        ("outside", at(4), 53, Outcome::Answered, "permissive to anybody"),
+        ("other", at(3), 53, Outcome::Answered, "it is no member"),
+        ("other", at(99), 53, Outcome::Answered, "it is no pod"),
+    ] {
+        let explained = ask(source, target, port, HERE);
+        let [one] = &explained.endpoints[..] else { panic!("{explained:?}") };
+        assert_eq!(explained.outcome, outcome, "{source}: {explained:?}");
+        assert!(one.policy.contains(words), "{source}: {one:?}");
+    }
+    // Without identities nothing is enforced, and what other nodes' pods take is not known.
+    let bare = ask("other", service(), 53, Here { has_identities: false, ..HERE });
+    assert!(bare.endpoints[0].policy.contains("not enforced"), "{bare:?}");
+    let elsewhere = ask("other", service(), 53, Here { node: "node-2", ..HERE });
+    assert_eq!(elsewhere.endpoints[0].lets_in, None, "{elsewhere:?}");
+    // What cannot be answered says what to ask.
+    let refused = |question: Question| explain(&model, &Views::new(), &question, HERE).unwrap_err();
+    let without_port = Question { udp: true, ..question("front", "dns", "/") };
+    assert!(refused(without_port.clone()).contains("DST:PORT"));
+    let nobody = Question { source: name("nobody"), port: Some(53), ..without_port };
+    assert!(refused(nobody.clone()).contains("shop/nobody"));
+    assert!(refused(Question { source: name("front"), port: Some(54), ..nobody }).contains("port 54 of UDP"));
 }

@@ -1,0 +1,158 @@
+//! Where packets of members say that they come from: at the node's end of a pod's link only what comes from the pod's own addresses passes.
+//!
+//! Whoever is let in by an address ([`datagrams`](crate::datagrams)) is let in by what is looked at here. It is not looked at within the pod, where a
+//! program with a packet socket goes past all rules. A link is known by its number, which no other has until the machine starts anew: what is left
+//! of one that is gone says nothing about another.
+//!
+//! There are two tables of one name, with the same rules: family bridge for links that are a bridge's ports, and family inet for those that are not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use kernel::Result;
+use kernel::namespace::in_netns;
+use kernel::netlink::{Protocol, Socket, addresses, links, netns_id};
+use kernel::nft::{
+    Base, Chain, Element, Expression, Family, Field, Header, Hook, Meta, Register, Set, Transaction, Value,
+    Verdict,
+};
+
+/// The families of the tables.
+pub const FAMILIES: [Family; 2] = [Family::Inet, Family::Bridge];
+
+const PREROUTING: &str = "prerouting";
+/// Before all else, connection tracking among it.
+const RAW: i32 = -300;
+/// Links whose packets are looked at, and what they may come from.
+const ENDS4: &str = "ends4";
+const OWN4: &str = "own4";
+const ENDS6: &str = "ends6";
+const OWN6: &str = "own6";
+/// Ethernet types.
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+/// Where the link's number is loaded, an address behind it, and something else.
+const LINK: Register = Register(0);
+const SOURCE: Register = Register(1);
+const OTHER: Register = Register(8);
+
+/// The node's end of a pod's link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// Its number on the node.
+    pub link: u32,
+    /// The addresses that the pod's end had.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// What may come from which end: addresses by the link's number. Of a family of which there is none all may.
+pub type Ends = BTreeMap<u32, BTreeSet<IpAddr>>;
+
+/// The ends that links of a pod have in the network namespace of the calling thread. A pod may have none: its links end elsewhere, or have no other end.
+///
+/// # Errors
+/// The kernel's.
+pub fn ends(netns: impl AsFd + Sync) -> Result<Vec<End>> {
+    let mut socket = Socket::open(Protocol::Route)?;
+    // From when they are listed on the namespaces of their peers have numbers.
+    let all = links(&mut socket)?;
+    let Some(id) = netns_id(&mut socket, netns.as_fd())? else { return Ok(Vec::new()) };
+    let inside = in_netns(netns, || addresses(&mut Socket::open(Protocol::Route)?, None))?;
+    let here = all.iter().filter(|link| link.kind == "veth" && link.peer_netns == Some(id));
+    let end = |link: u32, peer: u32| End {
+        link,
+        addresses: inside.iter().filter(|one| one.link == peer).map(|one| one.net.address()).collect(),
+    };
+    Ok(here.filter_map(|link| Some(end(link.index, link.peer?))).collect())
+}
+
+/// Has packets of these ends dropped that come from elsewhere, in the network namespace of the calling thread; of others, or of none, all pass. What
+/// this has made before is made anew, each table in one change.
+///
+/// # Errors
+/// The kernel's: EOPNOTSUPP or ENOENT where it knows no tables of a family.
+pub fn check(table: &str, ends: &Ends) -> Result<()> {
+    let mut done = Ok(());
+    for family in FAMILIES {
+        let made = whole(family, table, ends).commit(&mut Socket::open(Protocol::Netfilter)?);
+        done = done.and(made);
+    }
+    done
+}
+
+fn whole(family: Family, table: &str, ends: &Ends) -> Transaction {
+    let mut change = Transaction::new();
+    // What is deleted has to be there.
+    change.add_table(family, table, false, None);
+    change.delete_table(family, table);
+    let words = "drops what members of the mesh send from addresses that are not theirs";
+    change.add_table(family, table, true, Some(words));
+    for (name, key) in [
+        (ENDS4, &[Field::IFINDEX][..]),
+        (ENDS6, &[Field::IFINDEX][..]),
+        (OWN4, &[Field::IFINDEX, Field::IPV4][..]),
+        (OWN6, &[Field::IFINDEX, Field::IPV6][..]),
+    ] {
+        change.add_set(family, table, &Set { name, key, target: None, interval: false });
+    }
+    for (is_ipv4, all, own) in [(true, ENDS4, OWN4), (false, ENDS6, OWN6)] {
+        let (mut links, mut pairs) = (Vec::new(), Vec::new());
+        for (link, sources) in ends {
+            let mut sources = sources.iter().filter(|source| source.is_ipv4() == is_ipv4).peekable();
+            if sources.peek().is_some() {
+                links.push(element(Value::new().mark(*link)));
+            }
+            pairs.extend(sources.map(|source| element(Value::new().mark(*link).address(*source))));
+        }
+        change.add_elements(family, table, all, &links, true);
+        change.add_elements(family, table, own, &pairs, true);
+    }
+    let base = Base { kind: "filter", hook: Hook::Prerouting, priority: RAW, accept: true };
+    change.add_chain(family, table, &Chain { name: PREROUTING, base: Some(base) });
+    let mut add = |rules: [Vec<Expression<'_>>; 3], words: &str| {
+        let mut rule = rules.concat();
+        rule.extend([Expression::Counter, Expression::Verdict(Verdict::Drop)]);
+        change.add_rule(family, table, PREROUTING, &rule, Some(words));
+    };
+    // Who asks for an address has none.
+    let has_one = || vec![Expression::Compare { register: SOURCE, equal: false, value: vec![0; 4] }];
+    add([of_end(IPV4, ENDS4), foreign(12, 4, OWN4), has_one()], "IPv4 from elsewhere");
+    // Addresses of one link say nothing anywhere else, and who looks whether an address is free has none.
+    let prefix = vec![
+        Expression::Payload { header: Header::Network, offset: 8, len: 2, to: OTHER },
+        Expression::Mask { register: OTHER, mask: vec![0xff, 0xc0] },
+        Expression::Compare { register: OTHER, equal: false, value: vec![0xfe, 0x80] },
+        Expression::Payload { header: Header::Network, offset: 8, len: 16, to: OTHER },
+        Expression::Compare { register: OTHER, equal: false, value: vec![0; 16] },
+    ];
+    add([of_end(IPV6, ENDS6), foreign(8, 16, OWN6), prefix], "IPv6 from elsewhere");
+    if family == Family::Bridge {
+        // Who answers for another's address is sent what is for that one.
+        add([of_end(ARP, ENDS4), foreign(14, 4, OWN4), has_one()], "answers for others");
+    }
+    change
+}
+
+/// The packet is of this type, and comes from an end that is looked at.
+fn of_end(kind: u16, ends: &str) -> Vec<Expression<'_>> {
+    vec![
+        Expression::Meta { key: Meta::EtherType, to: LINK },
+        Expression::Compare { register: LINK, equal: true, value: kind.to_be_bytes().to_vec() },
+        Expression::Meta { key: Meta::Input, to: LINK },
+        Expression::Lookup { set: ends, register: LINK, to: None, invert: false },
+    ]
+}
+
+/// What is at this place of its header is none of the end's own addresses.
+fn foreign(offset: u32, len: u32, own: &str) -> Vec<Expression<'_>> {
+    vec![
+        Expression::Payload { header: Header::Network, offset, len, to: SOURCE },
+        Expression::Lookup { set: own, register: LINK, to: None, invert: true },
+    ]
+}
+
+fn element(key: Value) -> Element {
+    Element { key: key.into_bytes(), ..Element::default() }
+}

@@ -1,0 +1,153 @@
+//! What pods send from addresses that are not theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, UdpSocket};
+
+use kernel::netlink::{Kind, NewLink, SetLink};
+use mesh::sources::{End, Ends, check, ends};
+use testkit::netns::{Netns, addresses, change, index, join};
+
+use crate::site::{PATIENCE, names};
+
+/// The node, three pods at its bridge, and one that has a link of its own to it.
+struct Site {
+    node: Netns,
+    pods: [Netns; 3],
+    routed: Netns,
+}
+
+const NODE: &str = "10.56.0.1";
+const PODS: [&str; 3] = ["10.56.0.2", "10.56.0.3", "10.56.0.4"];
+const NODE_BESIDE: &str = "10.57.0.1";
+const BESIDE: &str = "10.57.0.2";
+/// Nobody's.
+const OTHERS: [&str; 2] = ["10.56.0.9", "10.57.0.9"];
+
+impl Site {
+    fn new() -> Self {
+        let node = Netns::new();
+        let pods: [Netns; 3] = std::array::from_fn(|_| Netns::new());
+        let routed = Netns::new();
+        node.run(|| {
+            let bridge = Kind::Bridge { mcast_snooping: None, vlan_filtering: None };
+            change(|batch| batch.add_link(&NewLink { up: true, ..NewLink::new("br0", bridge) }));
+            addresses("br0", &[&format!("{NODE}/24")]);
+            for (number, (pod, address)) in pods.iter().zip(PODS).enumerate() {
+                let link = format!("pod{number}");
+                join(&link, pod, ("eth0", None), &[&format!("{address}/24")]);
+                let bridge = index("br0");
+                change(|batch| batch.set_link(&SetLink::named(&link).master(bridge)));
+            }
+            join("beside", &routed, ("eth0", None), &[&format!("{BESIDE}/24")]);
+            addresses("beside", &[&format!("{NODE_BESIDE}/24")]);
+        });
+        // What a program with CAP_NET_ADMIN can do.
+        pods[0].run(|| addresses("eth0", &[&format!("{}/24", OTHERS[0])]));
+        routed.run(|| addresses("eth0", &[&format!("{}/24", OTHERS[1])]));
+        Self { node, pods, routed }
+    }
+
+    /// The one end that a pod's link has.
+    fn end(&self, pod: &Netns) -> End {
+        let found = self.node.run(|| ends(pod).unwrap());
+        let [end] = &found[..] else { panic!("{found:?}") };
+        end.clone()
+    }
+
+    fn check(&self, ends: &Ends) {
+        self.node.run(|| check(&names().sources, ends).unwrap());
+    }
+}
+
+fn at(address: &str) -> IpAddr {
+    address.parse().unwrap()
+}
+
+fn socket(netns: &Netns, address: &str) -> UdpSocket {
+    let socket = netns.run(|| UdpSocket::bind((address, 5300)).unwrap());
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn heard(socket: &UdpSocket) -> String {
+    let mut text = [0; 64];
+    let (count, from) = socket.recv_from(&mut text).unwrap();
+    format!("{} from {}", String::from_utf8_lossy(&text[..count]), from.ip())
+}
+
+#[test]
+fn ends_are_those_of_links_to_the_node() {
+    let site = Site::new();
+    for (number, (pod, address)) in site.pods.iter().zip(PODS).enumerate() {
+        let end = site.end(pod);
+        assert_eq!(end.link, site.node.run(|| index(&format!("pod{number}"))));
+        assert!(end.addresses.contains(&at(address)), "{end:?}");
+    }
+    // A pod's other end may be elsewhere, whatever numbers links have there.
+    let (elsewhere, pod) = (Netns::new(), Netns::new());
+    elsewhere.run(|| join("a", &pod, ("eth0", None), &["10.58.0.2/24"]));
+    assert_eq!(site.node.run(|| ends(&pod).unwrap()), []);
+    assert_eq!(site.node.run(|| ends(&site.node).unwrap()), []);
+}
+
+#[test]
+fn a_pod_is_heard_under_its_own_address_alone() {
+    let site = Site::new();
+    let (node, beside, neighbour) =
+        (socket(&site.node, NODE), socket(&site.node, NODE_BESIDE), socket(&site.pods[1], PODS[1]));
+    let (own, others) = (socket(&site.pods[0], PODS[0]), socket(&site.pods[0], OTHERS[0]));
+    let (own_beside, others_beside) = (socket(&site.routed, BESIDE), socket(&site.routed, OTHERS[1]));
+    let third = socket(&site.pods[2], PODS[2]);
+    let send = |from: &UdpSocket, to: &str, text: &str| {
+        from.send_to(text.as_bytes(), (to, 5300)).unwrap();
+    };
+    // Without rules it is believed, and neighbours know each other from now on.
+    for (from, to, hears) in [
+        (&others, NODE, &node),
+        (&others, PODS[1], &neighbour),
+        (&own, PODS[1], &neighbour),
+        (&own, NODE, &node),
+        (&others_beside, NODE_BESIDE, &beside),
+    ] {
+        send(from, to, "x");
+        assert_eq!(heard(hears), format!("x from {}", from.local_addr().unwrap().ip()));
+    }
+    let of = |pod: &Netns, address: &str| (site.end(pod).link, BTreeSet::from([at(address)]));
+    let all: Ends = BTreeMap::from([of(&site.pods[0], PODS[0]), of(&site.routed, BESIDE)]);
+    site.check(&all);
+    for _ in 0..10 {
+        for to in [(NODE, &node), (PODS[1], &neighbour)] {
+            send(&others, to.0, "refused");
+            send(&own, to.0, "own");
+            assert_eq!(heard(to.1), format!("own from {}", PODS[0]));
+        }
+        send(&others_beside, NODE_BESIDE, "refused");
+        send(&own_beside, NODE_BESIDE, "own");
+        assert_eq!(heard(&beside), format!("own from {BESIDE}"));
+        // Who is not looked at passes, and answers come back.
+        send(&third, PODS[0], "third");
+        assert_eq!(heard(&own), format!("third from {}", PODS[2]));
+        send(&node, PODS[0], "node");
+        assert_eq!(heard(&own), format!("node from {NODE}"));
+        // Made anew it is the same.
+        site.check(&all);
+    }
+    // One of them alone, and then none.
+    site.check(&BTreeMap::from([of(&site.routed, BESIDE)]));
+    send(&others, NODE, "believed");
+    assert_eq!(heard(&node), format!("believed from {}", OTHERS[0]));
+    send(&others_beside, NODE_BESIDE, "refused");
+    site.check(&Ends::new());
+    send(&others_beside, NODE_BESIDE, "believed");
+    assert_eq!(heard(&beside), format!("believed from {}", OTHERS[1]));
+}
+
+#[test]
+fn a_family_of_which_a_pod_has_no_address_passes() {
+    let site = Site::new();
+    let node = socket(&site.node, NODE);
+    let own = socket(&site.pods[0], OTHERS[0]);
+    site.check(&BTreeMap::from([(site.end(&site.pods[0]).link, BTreeSet::from([at("fd56::2")]))]));
+    own.send_to(b"x", (NODE, 5300)).unwrap();
+    assert_eq!(heard(&node), format!("x from {}", OTHERS[0]));
+}

@@ -1,0 +1,129 @@
+//! Members send from their own addresses, or not at all: others let them in by these.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use ledger::{Effect, Owner, Record as _};
+use mesh::sources::{self, End, Ends, FAMILIES};
+use smi::contract::Name;
+
+use super::Members;
+use crate::failure::Result;
+
+/// What is looked at on the node.
+#[derive(Debug)]
+pub(super) struct Sources {
+    table: String,
+    is_on: bool,
+    /// What is there; none where that is what one before this has left, or something has failed.
+    there: Option<Ends>,
+    /// What has failed, as it was told.
+    said: Option<String>,
+}
+
+/// The node's ends of a pod's links.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    ends: Vec<End>,
+    /// It was told that there is none to be looked at.
+    said: bool,
+}
+
+impl Sources {
+    /// If it is not `on`, what one before this has left is taken away.
+    pub(super) fn new(table: &str, is_on: bool, owner: &mut Owner) -> Self {
+        let found = Self { table: table.into(), is_on, there: None, said: None };
+        if !is_on {
+            let effects = found.effects();
+            for (record, _) in owner.records().into_iter().filter(|(_, effect)| effects.contains(effect)) {
+                if let Err(error) = owner.undo(record) {
+                    eprintln!("sextant mesh: warning: {error}");
+                }
+            }
+        }
+        found
+    }
+
+    fn effects(&self) -> [Effect; 2] {
+        FAMILIES.map(|family| Effect::NftTable { family: family.to_string(), table: self.table.clone() })
+    }
+
+    /// Has it so, and on record first.
+    fn make(&mut self, ends: &Ends, owner: &mut Owner) -> Result<()> {
+        let known: Vec<Effect> = owner.records().into_iter().map(|(_, effect)| effect).collect();
+        for effect in self.effects() {
+            if !known.contains(&effect) {
+                owner.record(effect)?;
+            }
+        }
+        Ok(sources::check(&self.table, ends)?)
+    }
+}
+
+impl Members {
+    /// Finds the node's ends of a pod's links, while its programs, if they have begun, have had little time to move its addresses.
+    pub(super) fn ends_of(&self, name: &Name, netns: &File) -> Known {
+        if !self.sources.is_on || self.certificates.is_none() {
+            return Known::default();
+        }
+        let ends = sources::ends(netns).unwrap_or_else(|error| {
+            eprintln!("sextant mesh: warning: cannot find the node's end of pod {name}'s link: {error}");
+            Vec::new()
+        });
+        Known { ends, said: false }
+    }
+
+    /// Sees that what members send comes from their own addresses, where the node's end of their link is known.
+    pub(super) fn check_sources(&mut self) {
+        if !self.sources.is_on || self.certificates.is_none() {
+            return;
+        }
+        // What one before this has left stays as it is until somebody is there anew.
+        if self.captured.is_empty() && self.barred.is_empty() && !self.old.is_empty() {
+            return;
+        }
+        let mut wanted: Ends = BTreeMap::new();
+        let captured = self.captured.iter_mut().map(|(name, pod)| (name, &mut pod.known));
+        let barred = self.barred.iter_mut().map(|(name, pod)| (name, &mut pod.known));
+        for (name, known) in captured.chain(barred) {
+            let own: BTreeSet<_> = self.admissions.addresses(name).iter().copied().collect();
+            // An end without any of them may be that of the sandbox before or behind the one that the addresses are of.
+            let ends: Vec<u32> = known
+                .ends
+                .iter()
+                .filter(|end| !end.addresses.is_disjoint(&own))
+                .map(|end| end.link)
+                .collect();
+            if ends.is_empty() && !own.is_empty() && !known.said {
+                known.said = true;
+                eprintln!(
+                    "sextant mesh: no link of pod {name} with its address ends in this node's own network: where its \
+                     packets say that they come from is not looked at"
+                );
+            }
+            wanted.extend(ends.into_iter().map(|end| (end, own.clone())));
+        }
+        if self.sources.there.as_ref() == Some(&wanted) {
+            return;
+        }
+        // Nothing was ever there.
+        if wanted.is_empty() && self.sources.there.is_none() && self.sources.said.is_none() {
+            let effects = self.sources.effects();
+            if !self.owner.records().iter().any(|(_, effect)| effects.contains(effect)) {
+                return;
+            }
+        }
+        match self.sources.make(&wanted, &mut self.owner) {
+            Ok(()) => (self.sources.there, self.sources.said) = (Some(wanted), None),
+            Err(failure) => {
+                let text =
+                    format!("where packets of members come from is not looked at everywhere: {failure}");
+                if self.sources.said.as_ref() != Some(&text) {
+                    eprintln!("sextant mesh: warning: {text}; tries again");
+                    self.sources.said = Some(text);
+                }
+                self.sources.there = None;
+            }
+        }
+    }
+}
