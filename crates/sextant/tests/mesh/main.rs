@@ -4,6 +4,7 @@
 
 mod definitions;
 mod early;
+mod metrics;
 mod objects;
 mod people;
 mod plane;
