@@ -95,11 +95,11 @@ fn mesh(text: &str) -> Result<Address, String> {
     text.parse().map(Address::Tcp).map_err(|_| "write an address with a port, or unix:/PATH".into())
 }
 
-/// An address that others can be told.
+/// An address that API servers can be told: by a Service that names it, which no address of IPv6 can be.
 fn reachable(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<SocketAddr>().ok().filter(|address| !address.ip().is_unspecified());
-    address
-        .ok_or_else(|| "write an address with a port, of this machine or pod, and not of all of them".into())
+    let address = text.parse::<SocketAddr>().ok();
+    let address = address.filter(|address| address.is_ipv4() && !address.ip().is_unspecified());
+    address.ok_or_else(|| "write an IPv4 address of this machine or pod, and a port".into())
 }
 
 /// A trust domain, as identities may have it.
@@ -138,8 +138,10 @@ mod tests {
         let is_read =
             |more: &[&str]| Cli::try_parse_from([&["sextant", "control"][..], more].concat()).is_ok();
         let with = |address: &str| is_read(&["--mesh", "unix:/run/mesh.sock", "--mesh-metrics", address]);
-        assert!(with("127.0.0.1:0") && with("[2001:db8::1]:15013"));
-        assert!(!with("0.0.0.0:15013") && !with("[::]:15013") && !with("15013") && !with("localhost:15013"));
+        assert!(with("127.0.0.1:0") && with("10.0.0.5:15013"));
+        for bad in ["0.0.0.0:15013", "[::]:15013", "[2001:db8::1]:15013", "15013", "localhost:15013"] {
+            assert!(!with(bad), "{bad}");
+        }
         assert!(!is_read(&["--mesh-metrics", "127.0.0.1:0"]));
     }
 

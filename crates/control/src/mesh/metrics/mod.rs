@@ -141,8 +141,12 @@ impl Metrics {
         let answered = match &whom {
             Whom::Resources => return Answer::of(answer::resources()),
             Whom::All(kind, namespace) => self.list(*kind, namespace.as_deref(), &how).await,
-            Whom::One(kind, namespace, name) => self.one(*kind, (namespace, name), &how, false).await,
-            Whom::Edges(kind, namespace, name) => self.one(*kind, (namespace, name), &how, true).await,
+            Whom::One(kind, namespace, name) => {
+                self.one(*kind, (namespace.as_str(), name.as_str()), &how, false).await
+            }
+            Whom::Edges(kind, namespace, name) => {
+                self.one(*kind, (namespace.as_str(), name.as_str()), &how, true).await
+            }
         };
         answered.unwrap_or_else(|refused| refused)
     }
