@@ -77,6 +77,7 @@ targets! {
     mesh_h2_frames,
     mesh_hpack,
     mesh_identity,
+    mesh_metrics,
     mesh_request,
     mesh_response,
     mesh_update,

@@ -77,7 +77,11 @@ const WINGS: &[Wing] = &[
         krate: "crates/meshwire",
         proto: "mesh/v1/mesh.proto",
         package: "sextant.mesh.v1",
-        secret: &[".sextant.mesh.v1.FollowRequest", ".sextant.mesh.v1.SignRequest"],
+        secret: &[
+            ".sextant.mesh.v1.FollowRequest",
+            ".sextant.mesh.v1.SignRequest",
+            ".sextant.mesh.v1.ReportRequest",
+        ],
         kept: &[],
         // One change goes to all nodes.
         shared: &[".sextant.mesh.v1.Update"],

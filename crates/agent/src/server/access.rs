@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use client::query;
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
 use hyper::{Method, Request, StatusCode};
@@ -15,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::reviews::Asked;
-use super::{Reply, query, text};
+use super::{Reply, text};
 use crate::agent::Agent;
 
 /// How long the API server has to say so.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use client::query::Query;
 use cri::contract::v1::ContainerStatusRequest;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -19,7 +20,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 use tokio::sync::mpsc;
 
-use super::query::Query;
 use super::{Reply, streams, text};
 use crate::agent::Agent;
 use crate::observed::is_running;

@@ -7,7 +7,6 @@
 mod access;
 pub(crate) mod certificate;
 pub(crate) mod logs;
-pub(crate) mod query;
 mod reviews;
 mod streams;
 
@@ -17,6 +16,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use client::aggregation::{self, Front, Identity, Proxies};
+use client::query::{Query, unescape};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -38,8 +39,6 @@ use tokio_rustls::TlsAcceptor;
 use crate::Setup;
 use crate::agent::Agent;
 use crate::stats;
-use certificate::Identity;
-use query::Query;
 pub(crate) use reviews::Reviews;
 
 /// How long a request's head may take, and how long a connection may be without one.
@@ -67,52 +66,37 @@ pub(crate) struct Server {
     port: u16,
 }
 
-/// Those who hand on what others ask.
-#[derive(Debug, Default)]
-pub(crate) struct Proxies {
-    /// Who signs their certificates, in DER.
-    pub(crate) authorities: Vec<Vec<u8>>,
-    /// The names that these may bear; any, where there are none.
-    pub(crate) names: Vec<String>,
-}
-
 /// Whom it lets in.
 struct Clients {
     tls: Arc<ServerConfig>,
     /// The cluster's clients. Groups are what their authority says, and not that of proxies.
     own: Arc<dyn ClientCertVerifier>,
-    /// Proxies, with the names that they may bear.
-    proxies: Option<(Arc<dyn ClientCertVerifier>, Vec<String>)>,
+    /// Those who hand on what others ask.
+    front: Option<Front>,
 }
 
 impl Clients {
-    fn new(identity: &Identity, authorities: &[Vec<u8>], proxies: Proxies) -> Result<Self, String> {
+    fn new(identity: &Identity, authorities: &[Vec<u8>], proxies: &Proxies) -> Result<Self, String> {
         let all = [authorities, &proxies.authorities].concat();
-        let tls = certificate::server(identity, certificate::verifier(&all)?)?;
-        let own = certificate::verifier(authorities)?;
-        let proxies = match &proxies.authorities[..] {
-            [] => None,
-            authorities => Some((certificate::verifier(authorities)?, proxies.names)),
-        };
-        Ok(Self { tls, own, proxies })
+        let tls = aggregation::config(identity, aggregation::verifier(&all)?)?;
+        let own = aggregation::verifier(authorities)?;
+        Ok(Self { tls, own, front: Front::of(proxies)? })
     }
 
     /// Whether who shows this may do everything.
     fn is_master(&self, shown: &[CertificateDer<'_>]) -> bool {
-        shown.first().is_some_and(certificate::is_master) && certificate::is_of(shown, &*self.own)
+        shown.first().is_some_and(certificate::is_master) && aggregation::is_of(shown, &*self.own)
     }
 
     /// Who shows this, as its certificate says, where that is of the cluster's authority.
     fn named(&self, shown: &[CertificateDer<'_>]) -> Option<UserInfo> {
-        let own = shown.first().filter(|_| certificate::is_of(shown, &*self.own))?;
+        let own = shown.first().filter(|_| aggregation::is_of(shown, &*self.own))?;
         certificate::user(own)
     }
 
     /// Whether who shows this hands on what others ask.
     fn hands_on(&self, shown: &[CertificateDer<'_>]) -> bool {
-        let Some((proxies, names)) = &self.proxies else { return false };
-        let is_named = |own| names.is_empty() || certificate::is_named(own, names);
-        shown.first().is_some_and(is_named) && certificate::is_of(shown, &**proxies)
+        self.front.as_ref().is_some_and(|front| front.hands_on(shown))
     }
 }
 
@@ -121,7 +105,7 @@ impl Server {
     pub(crate) async fn bind(setup: &Setup) -> Result<Self, String> {
         let identity = certificate::identity(setup)?;
         let authorities = setup.client_authorities.clone();
-        let clients = Arc::new(Clients::new(&identity, &authorities, Proxies::default())?);
+        let clients = Arc::new(Clients::new(&identity, &authorities, &Proxies::default())?);
         let failed = |error| format!("cannot listen on {} for the API server: {error}", setup.listen);
         let listener = listen_on(setup.listen).map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
@@ -135,7 +119,7 @@ impl Server {
 
     /// Lets those in as well that hand on what others ask: for `/apis/` alone.
     pub(crate) fn trust(&self, proxies: Proxies) {
-        match Clients::new(&self.identity, &self.authorities, proxies) {
+        match Clients::new(&self.identity, &self.authorities, &proxies) {
             Ok(clients) => {
                 *self.clients.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(clients);
             }
@@ -243,7 +227,7 @@ pub(crate) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
 
 async fn answer(request: Request<Incoming>, agent: &Arc<Agent>) -> Reply {
     let path = request.uri().path().to_owned();
-    let parts: Vec<String> = path.split('/').skip(1).map(query::unescape).collect();
+    let parts: Vec<String> = path.split('/').skip(1).map(unescape).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let query = Query::parse(request.uri().query().unwrap_or_default());
     match parts[..] {
@@ -351,7 +335,7 @@ mod tests {
         let of = |names: &[&str]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
             let proxies = Proxies { authorities: vec![other.clone()], names };
-            Clients::new(&identity, std::slice::from_ref(&own), proxies).unwrap()
+            Clients::new(&identity, std::slice::from_ref(&own), &proxies).unwrap()
         };
         let master = client(&cluster, "api", "system:masters");
         let proxy = client(&front, "front-proxy-client", "system:masters");
@@ -366,7 +350,7 @@ mod tests {
         assert!(clients.named(&client(&front, "jane", "dev")).is_none(), "that authority names nobody");
         let stranger = client(&front, "stranger", "x");
         assert!(!clients.hands_on(&stranger) && of(&[]).hands_on(&stranger));
-        let none = Clients::new(&identity, std::slice::from_ref(&own), Proxies::default()).unwrap();
+        let none = Clients::new(&identity, std::slice::from_ref(&own), &Proxies::default()).unwrap();
         assert!(none.is_master(&master) && !none.hands_on(&proxy));
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use client::query::Query;
 use cri::contract::v1::{AttachRequest, ContainerState, ExecRequest, PortForwardRequest};
 use http_body_util::{BodyExt as _, Empty, Full, Limited};
 use hyper::body::Incoming;
@@ -11,7 +12,6 @@ use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::query::Query;
 use super::{Reply, text};
 use crate::agent::Agent;
 use crate::names::Key;

@@ -2,112 +2,43 @@
 //! (`APIService`), as the front proxy that its certificate says that it is.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use client::aggregation::{self, Offer, Proxies, selector};
+use client::query::Query;
 use cri::contract::v1::{CpuUsage, MemoryUsage, PodSandboxStats};
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
-use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::api::{Patch, PatchParams};
-use kube::core::{Expression, Selector, SelectorExt as _};
+use k8s_openapi::api::core::v1::Node;
+use kube::core::{Selector, SelectorExt as _};
 use kube::{Api, Client, ResourceExt as _};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use super::{Snapshot, name, names, rates};
 use crate::Setup;
 use crate::agent::Agent;
-use crate::server::query::Query;
-use crate::server::{Proxies, Reply, text};
+use crate::server::{Reply, text};
 
 /// Group and version.
 const GROUP: &str = "metrics.k8s.io/v1beta1";
-/// Where the service is that answers.
-const NAMESPACE: &str = "kube-system";
-/// What it is called.
+/// What the service that answers is called.
 const SERVICE: &str = "sextant-agent";
-/// Where API servers say who hands requests on.
-const PROXIES: &str = "extension-apiserver-authentication";
-/// How long is waited between attempts.
-const AGAIN: Duration = Duration::from_millis(300);
 
 /// The name in the server's certificate.
 pub(crate) fn host() -> String {
-    format!("{SERVICE}.{NAMESPACE}.svc")
+    aggregation::host(SERVICE)
 }
 
 /// Who hands requests on; tries until the API server says so.
 pub(crate) async fn proxies(client: &Client) -> Proxies {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let mut told = false;
-    loop {
-        let said = maps.get(PROXIES).await.map_err(|error| client::causes(&error));
-        let why = match said.and_then(|map| of_map(&map.data.unwrap_or_default())) {
-            Ok(proxies) => return proxies,
-            Err(why) => why,
-        };
-        if !std::mem::replace(&mut told, true) {
-            eprintln!("sextant agent: waits for config map {NAMESPACE}/{PROXIES}: {why}");
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// What the map says of them.
-fn of_map(data: &BTreeMap<String, String>) -> Result<Proxies, String> {
-    let pem = data.get("requestheader-client-ca-file").map(String::as_bytes).unwrap_or_default();
-    let all = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok);
-    let names = data.get("requestheader-allowed-names").map(|names| serde_json::from_str(names));
-    let names = names.transpose().map_err(|error| format!("requestheader-allowed-names: {error}"))?;
-    Ok(Proxies { authorities: all.map(|one| one.to_vec()).collect(), names: names.unwrap_or_default() })
+    aggregation::proxies(client, "sextant agent").await
 }
 
 /// Has the API server hand requests for the group on to this agent, whose certificate (in DER) this is; tries until it does. Where
 /// somebody else serves the group, they go on.
 pub(crate) async fn register(client: &Client, setup: &Setup, port: u16, certificate: &[u8]) {
-    let mut told = false;
-    while let Err(error) = try_register(client, setup, port, certificate).await {
-        if !std::mem::replace(&mut told, true) {
-            eprintln!(
-                "sextant agent: warning: cannot offer {GROUP}, and tries again: {}",
-                client::causes(&error)
-            );
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-async fn try_register(client: &Client, setup: &Setup, port: u16, certificate: &[u8]) -> kube::Result<()> {
-    let (group, version) = GROUP.split_once('/').unwrap_or_default();
-    let name = format!("{version}.{group}");
-    let offers: Api<APIService> = Api::all(client.clone());
-    if let Some(there) = offers.get_opt(&name).await? {
-        let by = there.spec.and_then(|spec| spec.service).and_then(|service| service.name);
-        if by.as_deref() != Some(SERVICE) {
-            return Ok(());
-        }
-    }
-    let params = PatchParams::apply("sextant-agent").force();
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": SERVICE},
-        "spec": {"type": "ExternalName", "externalName": setup.address.to_string()}});
-    Api::<Service>::namespaced(client.clone(), NAMESPACE)
-        .patch(SERVICE, &params, &Patch::Apply(service))
-        .await?;
-    let bundle = STANDARD.encode(pem(certificate));
-    let offer = json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": name},
-        "spec": {"group": group, "version": version, "groupPriorityMinimum": 100, "versionPriority": 100, "caBundle": bundle,
-            "service": {"name": SERVICE, "namespace": NAMESPACE, "port": port}}});
-    offers.patch(&name, &params, &Patch::Apply(offer)).await.map(drop)
-}
-
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    let address = setup.address;
+    let offer = Offer { api: GROUP, service: SERVICE, address, port, certificate, who: "sextant agent" };
+    aggregation::register(client, &offer).await;
 }
 
 /// Answers below `/apis/`.
@@ -228,71 +159,5 @@ fn json(status: StatusCode, value: &Value) -> Reply {
 }
 
 fn status(code: StatusCode, reason: &str, message: &str) -> Reply {
-    json(
-        code,
-        &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
-        "reason": reason, "code": code.as_u16()}),
-    )
-}
-
-/// A selector as queries have it: `a=b,c!=d,e in (f,g),h,!i`.
-fn selector(text: &str) -> Result<Selector, String> {
-    let mut depth = 0_u32;
-    let parts = text.split(|letter| {
-        depth = depth + u32::from(letter == '(') - u32::from(letter == ')' && depth > 0);
-        letter == ',' && depth == 0
-    });
-    parts.map(str::trim).filter(|part| !part.is_empty()).map(expression).collect()
-}
-
-fn expression(part: &str) -> Result<Expression, String> {
-    let set = |rest: &str| {
-        let values = rest.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
-        values.map(|values| values.split(',').map(|value| value.trim().to_owned()).collect())
-    };
-    let plain = |text: &str| text.trim().to_owned();
-    if let Some((key, values)) = part.split_once(" notin ").and_then(|(key, rest)| Some((key, set(rest)?))) {
-        return Ok(Expression::NotIn(plain(key), values));
-    }
-    if let Some((key, values)) = part.split_once(" in ").and_then(|(key, rest)| Some((key, set(rest)?))) {
-        return Ok(Expression::In(plain(key), values));
-    }
-    if let Some((key, value)) = part.split_once("!=") {
-        return Ok(Expression::NotEqual(plain(key), plain(value)));
-    }
-    if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
-        return Ok(Expression::Equal(plain(key), plain(value)));
-    }
-    if part.contains([' ', '(', ')']) {
-        return Err(format!("unable to parse requirement: {part:?} is no requirement of labels"));
-    }
-    Ok(match part.strip_prefix('!') {
-        Some(key) => Expression::DoesNotExist(plain(key)),
-        None => Expression::Exists(plain(part)),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn selectors_are_read_as_queries_have_them() {
-        let labels =
-            |text: &str| json!({"metadata": {"labels": serde_json::from_str::<Value>(text).unwrap()}});
-        let item = labels(r#"{"app": "web", "tier": "a"}"#);
-        for good in ["", "app=web", "app==web,tier in (a, b)", "app,!other", "tier notin (c),app!=db"] {
-            assert!(selects(&selector(good).unwrap(), &item), "{good}");
-        }
-        for bad in ["app=db", "tier in (b,c)", "other", "!app", "app=web,tier!=a"] {
-            assert!(!selects(&selector(bad).unwrap(), &item), "{bad}");
-        }
-        assert!(selector("a in b c").is_err());
-    }
-
-    #[test]
-    fn certificates_are_written_in_lines() {
-        let lines = pem(&[0; 60]);
-        assert_eq!(lines.lines().map(str::len).collect::<Vec<_>>(), [27, 64, 16, 25]);
-    }
+    json(code, &aggregation::refusal(code.as_u16(), reason, message))
 }

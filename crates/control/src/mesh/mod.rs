@@ -8,6 +8,7 @@
 
 mod definitions;
 mod kinds;
+mod metrics;
 mod objects;
 mod plane;
 #[cfg(test)]
@@ -28,7 +29,18 @@ pub use plane::{Address, Plane, TRUSTED, fuzz};
 
 /// Follows all of it for as long as it is polled. `told` is told of everything once all that there was is known, and from then on of what
 /// changes. With `node` the pods of that node alone are known.
-pub async fn follow(client: &Client, settings: Settings, node: Option<&str>, mut told: impl FnMut(Outcome)) {
+pub async fn follow(client: &Client, settings: Settings, node: Option<&str>, told: impl FnMut(Outcome)) {
+    follow_pods(client, settings, node, told, |_, _| {}).await;
+}
+
+/// The same; `seen` is told of each pod, as it is or that it is there no more, before what is compiled of it.
+async fn follow_pods(
+    client: &Client,
+    settings: Settings,
+    node: Option<&str>,
+    mut told: impl FnMut(Outcome),
+    seen: impl Fn(&Name, Option<&Pod>) + Send + Sync + 'static,
+) {
     let (tell, mut changes) = mpsc::unbounded_channel();
     let of_node = node.map_or_else(watcher::Config::default, |node| {
         watcher::Config::default().fields(&format!("spec.nodeName={node}"))
@@ -39,7 +51,10 @@ pub async fn follow(client: &Client, settings: Settings, node: Option<&str>, mut
     let pods = Cache::<Pod>::start_with(client, of_node);
     pass(&services, &tell, |name, object| Change::Service(name, object.map(objects::service)));
     pass(&slices, &tell, |name, object| Change::Slice(name, object.and_then(objects::slice)));
-    pass(&pods, &tell, |name, object| Change::Pod(name, object.and_then(objects::pod)));
+    pass(&pods, &tell, move |name, object| {
+        seen(&name, object);
+        Change::Pod(name, object.and_then(objects::pod))
+    });
     pass(&namespaces, &tell, |name, object| {
         Change::Namespace(name.name, object.map(|object| object.labels().clone()))
     });

@@ -22,11 +22,11 @@ use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use smi::contract::Name;
+pub use smi::latency::Histogram;
 
 use crate::balance::Seen;
 use crate::proxy::{Counts, Network, Service, Tables};
 pub(crate) use call::{Call, Passing};
-pub use histogram::Histogram;
 pub use line::{Line, Request};
 pub use page::{page, rule};
 pub use series::{Counted, GRPC, Numbers};
@@ -135,6 +135,8 @@ impl Reason {
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
     series: RefCell<BTreeMap<Subject, Rc<Series>>>,
+    /// How many were begun: each has a number of its own.
+    begun: Cell<u64>,
     /// How many have come to an end.
     ended: Cell<u64>,
     lines: RefCell<Option<SyncSender<Line>>>,
@@ -157,7 +159,13 @@ impl Telemetry {
             None => {
                 let (subject, pod) =
                     if series.len() < MOST { (subject, pod()) } else { (Subject::default(), None) };
-                series.entry(subject).or_insert_with(|| Rc::new(Series::new(pod, now))).clone()
+                let begin = || {
+                    add(&self.begun, 1);
+                    let mut one = Series::new(pod, now);
+                    one.number = self.begun.get();
+                    Rc::new(one)
+                };
+                series.entry(subject).or_insert_with(begin).clone()
             }
         };
         found.last.set(now);

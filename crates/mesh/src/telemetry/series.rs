@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use smi::contract::Name;
+use smi::latency::Histogram;
 
 use super::Reason;
-use super::histogram::{Histogram, Recorder};
+use super::histogram::Recorder;
 use crate::proxy::{Network, RuleId, Service};
 
 /// Statuses of gRPC, and one place for what is none.
@@ -28,6 +29,8 @@ pub(crate) struct Subject {
 /// Counts of one subject, of one thread.
 #[derive(Debug)]
 pub(crate) struct Series {
+    /// No other of the same process has it.
+    pub(crate) number: u64,
     pub(crate) pod: Option<Name>,
     pub(crate) last: Cell<Instant>,
     classes: [Cell<u64>; 6],
@@ -50,6 +53,7 @@ pub(crate) fn add(cell: &Cell<u64>, count: u64) {
 impl Series {
     pub(crate) fn new(pod: Option<Name>, now: Instant) -> Self {
         Self {
+            number: 0,
             pod,
             last: Cell::new(now),
             classes: Default::default(),
@@ -92,6 +96,7 @@ impl Series {
 
     pub(crate) fn read(&self, subject: &Subject) -> Counted {
         Counted {
+            number: self.number,
             client: subject.network,
             frontend: subject.frontend,
             rule: subject.rule,
@@ -122,6 +127,8 @@ impl Series {
 /// What was counted of a subject since the process began.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Counted {
+    /// The same at each look, and no other's: what came since an earlier look is the difference to what had this number then.
+    pub number: u64,
     /// The network of who asked, or of the pod that was come to ([`Counted::is_inside`]); 0 with `None` everywhere stands for all that were too many to be counted by themselves.
     pub client: Network,
     /// The Service's port that was asked for; `None` where it is no Service's address.

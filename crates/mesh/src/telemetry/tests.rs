@@ -193,3 +193,16 @@ fn a_page_is_as_prometheus_reads_it() {
         }
     }
 }
+
+#[test]
+fn what_is_counted_by_itself_has_a_number_of_its_own() {
+    let (telemetry, now) = (Telemetry::default(), Instant::now());
+    for network in [1, 2, 1] {
+        telemetry.series(subject(network, 80), now, || None);
+    }
+    // Another pod of the same address begins anew.
+    telemetry.end(|subject, _| subject.network == Network(1));
+    telemetry.series(subject(1, 80), now, || None);
+    let numbers: BTreeSet<u64> = read(&telemetry).iter().map(|counted| counted.number).collect();
+    assert_eq!(numbers, BTreeSet::from([1, 2, 3]));
+}

@@ -21,4 +21,12 @@ impl super::Client {
     pub async fn sign(&self, request: v1::SignRequest) -> Result<v1::SignResponse, grpc::Error> {
         self.channel.unary("/sextant.mesh.v1.MeshControl/Sign", &request).await
     }
+
+    /// Tells what traffic the pods of this node have begun since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
+    ///
+    /// # Errors
+    /// See [`grpc::Channel::unary`].
+    pub async fn report(&self, request: v1::ReportRequest) -> Result<v1::ReportResponse, grpc::Error> {
+        self.channel.unary("/sextant.mesh.v1.MeshControl/Report", &request).await
+    }
 }

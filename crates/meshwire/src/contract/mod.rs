@@ -1,5 +1,6 @@
 //! The messages, and what is put into them.
 
+pub mod flows;
 mod pack;
 mod secret;
 #[cfg(test)]

@@ -70,6 +70,71 @@ pub struct SignResponse {
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub roots_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
+/// Asks Report. What one does not tell is not told again: what is lost is not counted, and nothing is counted twice.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[prost(skip_debug)]
+pub struct ReportRequest {
+    /// The node's name.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+    /// As in FollowRequest. Never shown, never logged.
+    #[prost(string, tag = "2")]
+    pub token: ::prost::alloc::string::String,
+    /// Requests that have ended, of pods of this node.
+    #[prost(message, repeated, tag = "3")]
+    pub flows: ::prost::alloc::vec::Vec<Flow>,
+}
+/// Answers Report.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReportResponse {}
+/// Requests of one pod that went one way.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Flow {
+    /// The pod that has asked.
+    #[prost(message, optional, tag = "1")]
+    pub client: ::core::option::Option<Named>,
+    /// The Service that it has asked.
+    #[prost(message, optional, tag = "2")]
+    pub service: ::core::option::Option<Named>,
+    /// The Service whose endpoint was asked, if one was: another than `service` where weights or routes say so.
+    #[prost(message, optional, tag = "3")]
+    pub backend: ::core::option::Option<Named>,
+    /// The pod that was asked, if it is known.
+    #[prost(message, optional, tag = "4")]
+    pub server: ::core::option::Option<Named>,
+    /// Requests that were answered and did not fail.
+    #[prost(uint64, tag = "5")]
+    pub successes: u64,
+    /// Requests that failed, and not by the client's doing.
+    #[prost(uint64, tag = "6")]
+    pub failures: u64,
+    /// From when a request was there to the end of its answer, of those that had one.
+    #[prost(message, optional, tag = "7")]
+    pub latencies: ::core::option::Option<Latencies>,
+}
+/// An object's name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Named {
+    /// Its namespace.
+    #[prost(string, tag = "1")]
+    pub namespace: ::prost::alloc::string::String,
+    /// Its name there.
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Latencies, each in a part of its power of two of microseconds (crate `smi`).
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Latencies {
+    /// Parts that have something in them.
+    #[prost(uint32, repeated, tag = "1")]
+    pub parts: ::prost::alloc::vec::Vec<u32>,
+    /// How much is in each of them, in the same order.
+    #[prost(uint64, repeated, tag = "2")]
+    pub counts: ::prost::alloc::vec::Vec<u64>,
+    /// All of them together, in microseconds.
+    #[prost(uint64, tag = "3")]
+    pub micros: u64,
+}
 /// The control plane of a mesh, as the proxy of a node sees it.
 ///
 /// A method that is not overridden answers [`grpc::Code::Unimplemented`].
@@ -87,5 +152,14 @@ pub trait MeshControl: Send + Sync + 'static {
     fn sign(&self, request: SignRequest) -> impl Future<Output = Result<SignResponse, grpc::Status>> + Send {
         let _unread = request;
         std::future::ready(Err(grpc::Status::unimplemented("Sign")))
+    }
+
+    /// Tells what traffic the pods of this node have begun since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
+    fn report(
+        &self,
+        request: ReportRequest,
+    ) -> impl Future<Output = Result<ReportResponse, grpc::Status>> + Send {
+        let _unread = request;
+        std::future::ready(Err(grpc::Status::unimplemented("Report")))
     }
 }

@@ -2,7 +2,8 @@
 
 use grpc::Failure;
 
-use super::v1::{FollowRequest, SignRequest};
+use super::flows;
+use super::v1::{FollowRequest, ReportRequest, SignRequest};
 
 /// The longest name of a node, in bytes.
 const NAME: usize = 253;
@@ -61,5 +62,13 @@ impl Validate for SignRequest {
             ));
         }
         bounded("csr_der", self.csr_der.len(), REQUEST)
+    }
+}
+
+impl Validate for ReportRequest {
+    fn validate(&self) -> Verdict {
+        node(&self.node)?;
+        bounded("token", self.token.len(), TOKEN)?;
+        flows::check(&self.flows)
     }
 }

@@ -21,6 +21,10 @@ impl<S: v1::MeshControl> grpc::Service for MeshControl<S> {
                 request.validate()?;
                 service.sign(request).await
             }),
+            "Report" => grpc::unary(request, |request: v1::ReportRequest| async move {
+                request.validate()?;
+                service.report(request).await
+            }),
             _ => return None,
         })
     }

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -75,6 +76,10 @@ pub(crate) struct MeshPlaneArgs {
     /// Make the definitions of SMI's kinds where the server has none, and renew those that an older version of this has made; others' stay
     #[arg(long = "mesh-definitions", requires = "addresses")]
     pub(crate) definitions: bool,
+    /// Answer metrics.smi-spec.io at this address, over TLS, for the API server, which is told to ask here: nodes tell what traffic their pods
+    /// have. It is an address at which API servers reach this process
+    #[arg(long = "mesh-metrics", value_name = "ADDRESS", requires = "addresses", value_parser = reachable)]
+    pub(crate) metrics: Option<SocketAddr>,
     /// The service account that nodes' proxies run as, whose tokens are taken at an address; give it more than once for more
     #[arg(long = "mesh-account", value_name = "NAMESPACE/NAME", default_value = "kube-system/sextant-mesh", value_parser = account)]
     pub(crate) accounts: Vec<Name>,
@@ -88,6 +93,13 @@ fn mesh(text: &str) -> Result<Address, String> {
         return super::csi::socket(text).map(Address::Unix);
     }
     text.parse().map(Address::Tcp).map_err(|_| "write an address with a port, or unix:/PATH".into())
+}
+
+/// An address that API servers can be told: by a Service that names it, which no address of IPv6 can be.
+fn reachable(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse::<SocketAddr>().ok();
+    let address = address.filter(|address| address.is_ipv4() && !address.ip().is_unspecified());
+    address.ok_or_else(|| "write an IPv4 address of this machine or pod, and a port".into())
 }
 
 /// A trust domain, as identities may have it.
@@ -119,6 +131,18 @@ mod tests {
             |more: &[&str]| Cli::try_parse_from([&["sextant", "control"][..], more].concat()).is_ok();
         assert!(!is_read(&["--mesh-definitions"]));
         assert!(is_read(&["--mesh", "unix:/run/mesh.sock", "--mesh-definitions"]));
+    }
+
+    #[test]
+    fn metrics_are_answered_where_api_servers_can_be_told_to_ask() {
+        let is_read =
+            |more: &[&str]| Cli::try_parse_from([&["sextant", "control"][..], more].concat()).is_ok();
+        let with = |address: &str| is_read(&["--mesh", "unix:/run/mesh.sock", "--mesh-metrics", address]);
+        assert!(with("127.0.0.1:0") && with("10.0.0.5:15013"));
+        for bad in ["0.0.0.0:15013", "[::]:15013", "[2001:db8::1]:15013", "15013", "localhost:15013"] {
+            assert!(!with(bad), "{bad}");
+        }
+        assert!(!is_read(&["--mesh-metrics", "127.0.0.1:0"]));
     }
 
     #[test]

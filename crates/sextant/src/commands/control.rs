@@ -76,7 +76,7 @@ async fn serve(data_dir: &Path, args: &ControlArgs, setup: Setup) -> Result<()> 
     let addresses = &args.mesh.addresses;
     let plane = (!addresses.is_empty()).then(|| {
         let settings = smi::compile::Settings { trust_domain: args.mesh.trust_domain.clone() };
-        Plane::start(&client, settings, args.mesh.accounts.clone())
+        Plane::start(&client, settings, args.mesh.accounts.clone(), args.mesh.metrics)
     });
     process::tell_ready("control");
     let works = work(client, setup, args, found, metrics.clone(), plane.as_deref());

@@ -13,6 +13,7 @@ mod held;
 mod kills;
 #[path = "../../../mesh/tests/hbone/member.rs"]
 mod member;
+mod metrics;
 mod objects;
 mod people;
 mod plane;

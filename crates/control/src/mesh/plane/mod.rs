@@ -18,11 +18,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use smi::compile::{Outcome, Settings};
 use smi::contract::Name;
 
 use super::definitions;
+use super::metrics::Metrics;
 use callers::{Callers, Tokens};
 use hub::Hub;
 use keeper::Keeper;
@@ -58,6 +60,8 @@ pub struct Plane {
     statuses: Arc<Statuses>,
     /// Service accounts whose tokens are those of nodes' proxies.
     accounts: Vec<Name>,
+    /// What nodes say of traffic, where somebody may ask for it.
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl std::fmt::Debug for Plane {
@@ -67,10 +71,17 @@ impl std::fmt::Debug for Plane {
 }
 
 impl Plane {
-    /// Begins to follow the authority. Calls over TCP are taken from proxies that run as one of `accounts`.
+    /// Begins to follow the authority. Calls over TCP are taken from proxies that run as one of `accounts`. With `metrics` nodes tell what traffic there
+    /// was, and API servers may ask for it at that address.
     #[must_use]
-    pub fn start(client: &Client, settings: Settings, accounts: Vec<Name>) -> Arc<Self> {
+    pub fn start(
+        client: &Client,
+        settings: Settings,
+        accounts: Vec<Name>,
+        metrics: Option<SocketAddr>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            metrics: metrics.map(|address| Arc::new(Metrics::new(client, address))),
             keeper: Keeper::start(client),
             statuses: Arc::new(Statuses::default()),
             hub: Arc::new(Hub::default()),
@@ -84,7 +95,7 @@ impl Plane {
     /// of SMI's kinds.
     ///
     /// # Errors
-    /// A text for people: one of the addresses cannot be listened on.
+    /// A text for people: one of the addresses, or that of metrics, cannot be listened on.
     pub async fn serve(&self, addresses: &[Address], defines: bool) -> Result<(), String> {
         let (hub, statuses) = (self.hub.clone(), self.statuses.clone());
         let told = move |outcome: Outcome| {
@@ -98,20 +109,34 @@ impl Plane {
             if defines {
                 definitions::ensure(&self.client).await;
             }
-            super::follow(&self.client, self.settings.clone(), None, told).await;
+            let metrics = self.metrics.clone();
+            let seen = move |name: &Name, pod: Option<&Pod>| {
+                if let Some(metrics) = &metrics {
+                    metrics.sees(name, pod);
+                }
+            };
+            super::follow_pods(&self.client, self.settings.clone(), None, told, seen).await;
+        };
+        let answering = async {
+            match &self.metrics {
+                Some(metrics) => metrics.serve().await,
+                None => std::future::pending().await,
+            }
         };
         let serving =
             futures_util::future::try_join_all(addresses.iter().map(|address| self.listen(address)));
         tokio::select! {
             () = following => Ok(()),
             served = serving => served.map(drop),
+            never = answering => never.map(|never| match never {}),
         }
     }
 
     async fn listen(&self, address: &Address) -> Result<(), String> {
         let calls = |callers: Callers| {
             let (hub, authority) = (self.hub.clone(), self.keeper.authority());
-            Arc::new(Calls { hub, authority, callers, following: Arc::new(Places::new(OF_NODE)) })
+            let (following, metrics) = (Arc::new(Places::new(OF_NODE)), self.metrics.clone());
+            Arc::new(Calls { hub, authority, callers, following, metrics })
         };
         match address {
             Address::Unix(path) => listen::unix(calls(Callers::Root), Path::new(path)).await,
@@ -122,10 +147,16 @@ impl Plane {
         }
     }
 
-    /// What one process does: it keeps the authority, and tells the authors of objects what there is to say, for as long as it is polled. `host` is what it is
+    /// What one process does: it keeps the authority, tells the authors of objects what there is to say, and has the API server ask this process for metrics
+    /// if it has any, for as long as it is polled. `host` is what it is
     /// called in events.
     pub async fn lead(&self, host: &str) {
-        tokio::join!(self.keeper.lead(), self.statuses.tell(&self.client, host));
+        let offering = async {
+            if let Some(metrics) = &self.metrics {
+                metrics.offer().await;
+            }
+        };
+        tokio::join!(self.keeper.lead(), self.statuses.tell(&self.client, host), offering);
     }
 }
 

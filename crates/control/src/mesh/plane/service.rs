@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grpc::{Code, Messages, Sender, Status};
-use meshwire::contract::parts;
-use meshwire::contract::v1::{FollowRequest, MeshControl, SignRequest, SignResponse, Update};
+use meshwire::contract::v1::{
+    FollowRequest, MeshControl, ReportRequest, ReportResponse, SignRequest, SignResponse, Update,
+};
+use meshwire::contract::{flows, parts};
 use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -14,6 +16,7 @@ use super::callers::Callers;
 use super::hub::{Beginning, Hub};
 use super::keeper::now;
 use super::listen::Places;
+use crate::mesh::metrics::Metrics;
 
 /// So many updates wait in a stream: what a node takes slowly waits with the others' changes.
 const AHEAD: usize = 4;
@@ -29,6 +32,8 @@ pub(super) struct Calls {
     pub(super) callers: Callers,
     /// Who follows over TCP: each is told everything first, which takes memory.
     pub(super) following: Arc<Places<String>>,
+    /// Where traffic is counted, if somebody may ask for it.
+    pub(super) metrics: Option<Arc<Metrics>>,
 }
 
 impl MeshControl for Calls {
@@ -82,6 +87,14 @@ impl MeshControl for Calls {
             not_after: signed.not_after,
             roots_der: authority.roots.clone(),
         })
+    }
+
+    async fn report(&self, request: ReportRequest) -> Result<ReportResponse, Status> {
+        let Some(metrics) = &self.metrics else { return Err(Status::unimplemented("Report")) };
+        self.callers.admit(&request.node, &request.token).await?;
+        let node = request.node.clone();
+        metrics.take(&node, flows::flows(request));
+        Ok(ReportResponse {})
     }
 }
 

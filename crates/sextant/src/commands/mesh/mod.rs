@@ -9,6 +9,7 @@ mod lines;
 mod members;
 mod plane;
 mod proofs;
+mod reports;
 mod routes;
 mod sandboxes;
 mod told;
@@ -48,6 +49,7 @@ use lines::{Lines, Log};
 use members::{Answer, Asking, Members};
 use plane::{Outlets, Trust, Way};
 use proofs::Proofs;
+use reports::Reports;
 use sandboxes::Sandboxes;
 use told::{Early, Listening, Told};
 
@@ -132,7 +134,7 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let resting = tokio::spawn(process::rest());
     let (tell, deltas) = unbounded_channel();
     let mut wanted = Wanted::of(&node);
-    let following = source.follow(tell, &node, wanted.all());
+    let following = source.follow(tell, &node, wanted.all(), known.clone());
     let told = (deltas, &mut overs, proofs.as_ref());
     let done = tokio::select! {
         outcome = look_after(&mut members, &known, &mut wanted, told, &mut pods) => outcome,
@@ -238,6 +240,7 @@ impl Source {
         tell: UnboundedSender<Delta>,
         node: &str,
         wanted: watch::Receiver<BTreeSet<String>>,
+        known: Known,
     ) {
         match self {
             Self::Cluster(client) => {
@@ -257,7 +260,8 @@ impl Source {
                     roots: outlets.roots.subscribe(),
                     client: outlets.client.subscribe(),
                 };
-                tokio::join!(plane::follow(&way, &tell, &outlets), identities.run());
+                let reports = Reports { way: way.clone(), known, client: outlets.client.subscribe() };
+                tokio::join!(plane::follow(&way, &tell, &outlets), identities.run(), reports.run());
             }
         }
     }

@@ -1,0 +1,164 @@
+//! What this node's pods have asked, told to the control plane now and then: metrics are asked for there.
+//!
+//! Counted is where it is asked. What has come to pods is what others have asked, and theirs to tell.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpc::Code;
+use mesh::proxy::Tables;
+use mesh::telemetry::Counted;
+use meshwire::caller::Client;
+use meshwire::contract::flows::{self, Requests};
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::known::Known;
+use super::plane::Way;
+
+/// How often it is told.
+const EVERY: Duration = Duration::from_secs(5);
+/// How long the control plane may take to hear it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What was counted until a look, by the numbers of what is counted by itself.
+type Counts = HashMap<u64, Requests>;
+
+/// Who tells it.
+pub(super) struct Reports {
+    pub(super) way: Arc<Way>,
+    pub(super) known: Known,
+    pub(super) client: watch::Receiver<Option<Client>>,
+}
+
+impl Reports {
+    /// Tells, for as long as it is polled. While the control plane is away nothing is kept for it: what it is asked about is the last half minute.
+    pub(super) async fn run(mut self) {
+        let (mut before, mut is_heard, mut told) = (Some(Counts::new()), true, false);
+        loop {
+            sleep(EVERY).await;
+            // Another connection may be to another version, or to one with other arguments.
+            is_heard |= self.client.has_changed().unwrap_or_default();
+            let client = self.client.borrow_and_update().clone();
+            let Some(client) = client.filter(|_| is_heard) else {
+                before = None;
+                continue;
+            };
+            match self.tell(&client, &mut before).await {
+                Ok(()) => told = false,
+                Err(Unheard::Unasked) => is_heard = false,
+                Err(Unheard::Failed(why)) => {
+                    if !std::mem::replace(&mut told, true) {
+                        eprintln!(
+                            "sextant mesh: warning: cannot tell the control plane what traffic there was: {why}; goes on, without what was counted until now"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, client: &Client, before: &mut Option<Counts>) -> Result<(), Unheard> {
+        let failed = |error: &dyn std::fmt::Display| Unheard::Failed(error.to_string());
+        let (flows, now) = self.look(before.as_ref()).map_err(|error| failed(&error))?;
+        // What is not heard now is not told again: it may have been.
+        *before = Some(now);
+        if flows.is_empty() {
+            return Ok(());
+        }
+        let token = self.way.token().map_err(|error| failed(&error))?;
+        let client = client.with_deadline(PATIENCE);
+        for report in flows::reports(&self.way.node, &token, &flows) {
+            if let Err(error) = client.report(report).await {
+                let is_unasked = error.code() == Code::Unimplemented;
+                return Err(if is_unasked { Unheard::Unasked } else { failed(&error) });
+            }
+        }
+        Ok(())
+    }
+
+    /// What came since the look before, and all that there is now; where there was none, nothing came.
+    fn look(&self, before: Option<&Counts>) -> io::Result<(BTreeMap<flows::Way, Requests>, Counts)> {
+        let snapshot = self.known.looker().look()?;
+        let rows = snapshot.series.iter().filter(|counted| !counted.is_inside()).map(|counted| {
+            let numbers = &counted.numbers;
+            let (successes, failures) = (numbers.successes(), numbers.failures());
+            let requests = Requests { successes, failures, latency: numbers.latency.clone() };
+            (counted.number, self.way_of(counted, &snapshot.tables), requests)
+        });
+        let (flows, now) = news(rows, before.unwrap_or(&Counts::new()));
+        Ok((if before.is_some() { flows } else { BTreeMap::new() }, now))
+    }
+
+    /// Which way it went; none of what is no Service's, or of a pod that nobody remembers.
+    fn way_of(&self, counted: &Counted, tables: &Tables) -> Option<flows::Way> {
+        let name = |service| tables.service(service).map(|(name, _)| name.clone());
+        Some(flows::Way {
+            client: self.known.pod(counted.client)?,
+            service: counted.frontend.and_then(name)?,
+            backend: counted.backend.and_then(name),
+            server: counted.pod.clone(),
+        })
+    }
+}
+
+/// Why nobody has heard it.
+enum Unheard {
+    /// Nobody asks that control plane about it.
+    Unasked,
+    Failed(String),
+}
+
+/// What came of each way since a look before, and what there is now.
+fn news(
+    rows: impl Iterator<Item = (u64, Option<flows::Way>, Requests)>,
+    before: &Counts,
+) -> (BTreeMap<flows::Way, Requests>, Counts) {
+    let (mut flows, mut now): (BTreeMap<flows::Way, Requests>, Counts) = (BTreeMap::new(), Counts::new());
+    for (number, way, requests) in rows.filter(|(_, _, requests)| !requests.is_empty()) {
+        let since = before.get(&number).map_or_else(|| requests.clone(), |before| requests.since(before));
+        now.insert(number, requests);
+        if let Some(way) = way.filter(|_| !since.is_empty()) {
+            flows.entry(way).or_default().merge(&since);
+        }
+    }
+    (flows, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use smi::contract::Name;
+    use smi::latency::Histogram;
+
+    use super::*;
+
+    fn way(service: &str) -> flows::Way {
+        let name = |name: &str| Name::new("shop", name);
+        flows::Way { client: name("web"), service: name(service), backend: Some(name(service)), server: None }
+    }
+
+    fn requests(count: u64) -> Requests {
+        Requests { successes: count, failures: 0, latency: Histogram::of([(3, count)], 3 * count) }
+    }
+
+    #[test]
+    fn each_request_is_told_once() {
+        let row = |number: u64, service: &str, count: u64| (number, Some(way(service)), requests(count));
+        let (flows, before) =
+            news([row(1, "api", 5), row(2, "api", 1), row(3, "db", 0)].into_iter(), &Counts::new());
+        // Endpoints of one Service, whose pods nobody knows, are one.
+        assert_eq!(flows, BTreeMap::from([(way("api"), requests(6))]));
+        // An endpoint has come to an end and another has its address: both go on counting by numbers of their own.
+        let rows = [row(1, "api", 7), row(4, "api", 2), row(2, "api", 1), row(3, "db", 9)];
+        let (flows, before) = news(rows.into_iter(), &before);
+        assert_eq!(flows, BTreeMap::from([(way("api"), requests(4)), (way("db"), requests(9))]));
+        let (flows, before) = news([row(4, "api", 2)].into_iter(), &before);
+        assert!(flows.is_empty() && before.len() == 1, "what is forgotten there is forgotten here");
+        // Of whom nobody knows who it was it is not told later, either.
+        let (flows, before) = news([(5, None, requests(3))].into_iter(), &before);
+        assert!(flows.is_empty());
+        assert_eq!(news([row(5, "api", 3)].into_iter(), &before).0, BTreeMap::new());
+    }
+}
