@@ -12,7 +12,7 @@ const PROVIDED: &str = "alpha.kubernetes.io/provided-node-ip";
 /// The specification of a node that is new. One that is there keeps what it has: it may have been described already.
 pub(super) fn spec(cloud: &Cloud) -> Value {
     let taint = json!({"key": UNINITIALIZED, "value": "true", "effect": "NoSchedule"});
-    json!({"providerID": cloud.provider_id, "taints": cloud.is_external.then(|| [taint])})
+    json!({"providerID": cloud.provider_id, "taints": cloud.is_external.then_some([taint])})
 }
 
 /// The node's annotations; `is_there`: in a merge patch of one that is there, which takes back what is said no more.

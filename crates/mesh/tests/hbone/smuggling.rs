@@ -250,12 +250,15 @@ fn flooded(mut tls: Tls, flood: &[u8]) -> Option<Code> {
     why
 }
 
+/// Writes a piece of a flood: which one it is, and where to.
+type Flood<'a> = &'a dyn Fn(u32, &mut Vec<u8>);
+
 #[test]
 fn a_flood_ends_its_connection_and_no_other() {
     let site = Site::new();
     let mut other = Tunnel::new(&site, WEB_PORT);
     let block = connect();
-    let floods: [(&str, &dyn Fn(u32, &mut Vec<u8>)); 4] = [
+    let floods: [(&str, Flood<'_>); 4] = [
         ("streams that are reset", &|n, out| {
             write::headers(out, 2 * n + 1, &block, false, 16384);
             write::reset(out, 2 * n + 1, Code::CANCEL);

@@ -71,7 +71,7 @@ pub struct SignResponse {
     pub roots_der: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
 /// Asks Report. What one does not tell is not told again: what is lost is not counted, and nothing is counted twice.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 #[prost(skip_debug)]
 pub struct ReportRequest {
     /// The node's name.

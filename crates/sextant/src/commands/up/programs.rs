@@ -163,6 +163,8 @@ fn control(places: &Places, args: &UpArgs) -> Program {
     let mut words = words(&["control", "--bind", "--workloads", "--cloud-provider", metal::NAME]);
     if args.mesh {
         words.extend(["--mesh".into(), plane(places), "--mesh-definitions".into()]);
+        // The API server asks, which is told the port.
+        words.extend(["--mesh-metrics", "127.0.0.1:0"].map(OsString::from));
     }
     if let Some(file) = &args.cloud_config {
         words.extend(["--cloud-config".into(), file.clone().into()]);
@@ -318,7 +320,8 @@ mod tests {
         let args = |name: &str| with.iter().find(|one| one.name == name).unwrap().args.clone();
         assert_eq!(args("node").last().unwrap(), "--mesh-pods");
         let plane = "unix:/run/a/mesh.sock";
-        assert!(args("control").ends_with(&words(&["--mesh", plane, "--mesh-definitions"])));
+        let all = ["--mesh", plane, "--mesh-definitions", "--mesh-metrics", "127.0.0.1:0"];
+        assert!(args("control").ends_with(&words(&all)));
         let own = ["mesh", "--node", "here", "--control", plane, "--cri", "/run/a/cri.sock"];
         assert_eq!(args(MESH), words(&own));
         // What it is told to be it can read.
