@@ -33,6 +33,8 @@ const OWN6: &str = "own6";
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
+/// Those of tags (IEEE 802.1Q, customers' and services').
+const TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// Where the link's number is loaded, an address behind it, and something else.
 const LINK: Register = Register(0);
 const SOURCE: Register = Register(1);
@@ -131,6 +133,12 @@ fn whole(family: Family, table: &str, ends: &Ends) -> Transaction {
     if family == Family::Bridge {
         // Who answers for another's address is sent what is for that one.
         add([of_end(ARP, ENDS4), foreign(14, 4, OWN4), has_one()], "answers for others");
+        // The kernel takes one tag off before it looks, and who receives takes off more of them if their number is 0: what is within could be anything.
+        for kind in TAGS {
+            for ends in [ENDS4, ENDS6] {
+                add([of_end(kind, ends), Vec::new(), Vec::new()], "a tag within a tag");
+            }
+        }
     }
     change
 }

@@ -42,7 +42,12 @@ impl PacketSocket {
 
     /// Opens one for ARP (RFC 826), on the link number `link` of the caller's network namespace.
     pub fn arp(link: u32) -> Result<Self> {
-        Self::open_for(link, ETH_P_ARP, &mut [op(RETURN, 0, 0, u32::MAX)])
+        Self::all_of(link, ETH_P_ARP)
+    }
+
+    /// Opens one for all packets of an Ethernet type, on the link number `link` of the caller's network namespace.
+    pub fn all_of(link: u32, protocol: u16) -> Result<Self> {
+        Self::open_for(link, protocol, &mut [op(RETURN, 0, 0, u32::MAX)])
     }
 
     /// Opens one for solicitations and advertisements of neighbours over IPv6, IP header included. What is sent to a group comes

@@ -18,7 +18,7 @@ use kernel::namespace::in_netns;
 use kernel::netlink::{Protocol, Socket, conntrack};
 use kernel::nft::{
     Base, Chain, Conntrack, DIRECTION_REPLY, Element, Expression, Field, Header, Hook, Meta, Set,
-    Transaction, Verdict, delete_table, table_exists,
+    Transaction, Verdict, chain_exists, delete_table,
 };
 use smi::model::Ports;
 
@@ -26,6 +26,8 @@ use super::{FAMILY, LOADED, LOOPBACK, NFPROTO_IPV4, NFPROTO_IPV6, Names, compare
 use crate::datagrams::Admitted;
 
 const INPUT: &str = "input";
+/// A chain that nothing goes to, and that is there if all flows are forgotten that had begun before the table came.
+const SETTLED: &str = "settled";
 const UDP: u8 = 17;
 
 /// How an address of a family is found in a packet, and what its sets are called.
@@ -71,8 +73,8 @@ impl Kind {
 }
 
 /// Has a pod take only datagrams that are admitted. `before` is what this has made there last, if it has: where only addresses differ, only those are
-/// changed. Otherwise all of it is made anew, in one change: there is no moment at which more is let in. When that is for the first time, who has begun
-/// flows that are open is forgotten, because nobody knows.
+/// changed. Otherwise all of it is made anew, in one change: there is no moment at which more is let in. When that is for the first time, or was not finished
+/// then, who has begun flows that are open is forgotten, because nobody knows.
 ///
 /// # Errors
 /// The kernel's.
@@ -92,9 +94,20 @@ pub fn admit(
         }
         // There may be one of a process before this one, or what somebody in the pod has made of it.
         let mut nft = Socket::open(Protocol::Netfilter)?;
-        let was_there = table_exists(&mut nft, FAMILY, table)?;
-        whole(table, admitted).commit(&mut nft)?;
-        if was_there { Ok(()) } else { conntrack::delete_all_of(UDP) }
+        let is_settled = chain_exists(&mut nft, FAMILY, table, SETTLED)?;
+        let mut change = whole(table, admitted);
+        if is_settled {
+            settle(&mut change, table);
+        }
+        change.commit(&mut nft)?;
+        if is_settled {
+            return Ok(());
+        }
+        // Whoever ends or fails before the last of this leaves it to the next.
+        conntrack::delete_all_of(UDP)?;
+        let mut change = Transaction::new();
+        settle(&mut change, table);
+        change.commit(&mut nft)
     })
 }
 
@@ -157,6 +170,11 @@ fn whole(table: &str, admitted: &Admitted) -> Transaction {
     }
     add(&mut change, table, &[Expression::Counter, Expression::Verdict(Verdict::Drop)], "of anybody else");
     change
+}
+
+/// Has it said that nothing is open whose beginning nobody knows.
+fn settle(change: &mut Transaction, table: &str) {
+    change.add_chain(FAMILY, table, &Chain { name: SETTLED, base: None });
 }
 
 fn ports_set(place: usize) -> String {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kernel::netlink::sysctl;
-use mesh::capture::{admit, admit_all};
+use kernel::netlink::{Protocol, Socket, sysctl};
+use kernel::nft::{Transaction, chain_exists};
+use mesh::capture::{FAMILY, admit, admit_all};
 use mesh::datagrams::{Admissions, Admitted};
 use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode, Policy, Ports, Principal, Shared, TcpAllow, Workload};
@@ -113,6 +114,37 @@ fn answers_to_the_pod_come_in_and_nothing_else_of_who_answers() {
     // Nothing has come there in all that time.
     server.set_nonblocking(true).unwrap();
     assert!(server.recv(&mut [0; 64]).is_err());
+}
+
+#[test]
+fn flows_from_before_are_forgotten_until_that_is_done() {
+    let site = Site::new();
+    let pod = socket(&site.pod, POD, 0);
+    let (asked, front) = (socket(&site.far, BACK, PORT), socket(&site.far, FRONT, 0));
+    let own = pod.local_addr().unwrap();
+    let now = admitted(&[FRONT], Ports::All);
+    let table = names().datagrams;
+    let nft = || Socket::open(Protocol::Netfilter).unwrap();
+    let is_settled = || site.pod.run(|| chain_exists(&mut nft(), FAMILY, &table, "settled").unwrap());
+    admit(&site.pod, &names(), &now, None).unwrap();
+    assert!(is_settled());
+    send(&pod, (BACK, PORT), "question");
+    assert_eq!(heard(&asked), "question");
+    // Made anew by the next process it knows that the pod has asked.
+    admit(&site.pod, &names(), &now, None).unwrap();
+    asked.send_to(b"answer", own).unwrap();
+    assert_eq!(heard(&pod), "answer");
+    // The one before was killed when it had made the table.
+    site.pod.run(|| {
+        let mut change = Transaction::new();
+        change.delete_chain(FAMILY, &table, "settled");
+        change.commit(&mut nft()).unwrap();
+    });
+    admit(&site.pod, &names(), &now, None).unwrap();
+    assert!(is_settled());
+    asked.send_to(b"refused", own).unwrap();
+    front.send_to(b"let in", own).unwrap();
+    assert_eq!(heard(&pod), "let in");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! What pods send from addresses that are not theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddrV4, UdpSocket};
 
-use kernel::netlink::{Kind, NewLink, SetLink};
+use kernel::netlink::{Kind, NewLink, Protocol, SetLink, Socket, link_by_name};
+use kernel::packet::PacketSocket;
+use kernel::packet::datagram::wrap;
 use mesh::sources::{End, Ends, check, ends};
 use testkit::netns::{Netns, addresses, change, index, join};
 
@@ -140,6 +142,36 @@ fn a_pod_is_heard_under_its_own_address_alone() {
     site.check(&Ends::new());
     send(&others_beside, NODE_BESIDE, "believed");
     assert_eq!(heard(&beside), format!("believed from {}", OTHERS[1]));
+}
+
+#[test]
+fn a_tag_within_a_tag_hides_no_address() {
+    let site = Site::new();
+    let (own, neighbour) = (socket(&site.pods[0], PODS[0]), socket(&site.pods[1], PODS[1]));
+    let mac = site.pods[1].run(|| {
+        let link = link_by_name(&mut Socket::open(Protocol::Route).unwrap(), "eth0").unwrap().unwrap();
+        link.mac.unwrap()
+    });
+    let tagged = site.pods[0].run(|| PacketSocket::all_of(index("eth0"), 0x8100).unwrap());
+    let at_port = |address: &str| SocketAddrV4::new(address.parse().unwrap(), 5300);
+    let forge = |text: &str| {
+        // Behind the type of the first tag: its number, another tag, and IPv4.
+        let mut packet = vec![0_u8, 0, 0x81, 0, 0, 0, 0x08, 0];
+        packet.extend(wrap(at_port(OTHERS[0]), at_port(PODS[1]), text.as_bytes()));
+        tagged.send(&packet, mac).unwrap();
+    };
+    // Number 0 is none, so the neighbour takes both off.
+    forge("believed");
+    assert_eq!(heard(&neighbour), format!("believed from {}", OTHERS[0]));
+    // By an address of either family.
+    for address in [PODS[0], "fd56::2"] {
+        site.check(&BTreeMap::from([(site.end(&site.pods[0]).link, BTreeSet::from([at(address)]))]));
+        for _ in 0..10 {
+            forge("refused");
+            own.send_to(b"own", (PODS[1], 5300)).unwrap();
+            assert_eq!(heard(&neighbour), format!("own from {}", PODS[0]));
+        }
+    }
 }
 
 #[test]

@@ -54,6 +54,11 @@ impl Members {
 }
 
 impl Datagrams {
+    /// What has failed, until it is as it should be.
+    pub(super) fn failing(&self) -> Option<&str> {
+        self.said.as_deref()
+    }
+
     /// Makes it so; what fails is said, once, and tried again by the next call.
     fn settle(&mut self, names: &Names, name: &Name, netns: &File, admitted: Option<Arc<Admitted>>) {
         let before = match (&self.there, &admitted) {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::net::IpAddr;
 
 use ledger::{Effect, Owner, Record as _};
 use mesh::sources::{self, End, Ends, FAMILIES};
@@ -25,8 +26,35 @@ pub(super) struct Sources {
 #[derive(Debug, Default)]
 pub(super) struct Known {
     ends: Vec<End>,
+    /// They were found before the pod's first container: the addresses that they had nobody in the pod has chosen.
+    pub(super) is_early: bool,
     /// It was told that there is none to be looked at.
     said: bool,
+}
+
+impl Known {
+    /// What may come from which of them, if these are the addresses in the pod's status.
+    fn held_to(&self, own: &BTreeSet<IpAddr>) -> Ends {
+        // An end without any of them may be that of the sandbox before or behind the one that the addresses are of.
+        let is_its = |end: &&End| match own.is_empty() {
+            true => self.is_early,
+            false => !end.addresses.is_disjoint(own),
+        };
+        let may = |end: &End| {
+            let mut addresses = own.clone();
+            if self.is_early {
+                addresses.extend(end.addresses.iter().filter(|address| !passes_anyway(address)));
+            }
+            (end.link, addresses)
+        };
+        // An end with none at all is not looked at.
+        self.ends.iter().filter(is_its).map(may).filter(|(_, addresses)| !addresses.is_empty()).collect()
+    }
+}
+
+/// Of one link, and looked at nowhere: as one of a pod's addresses it would have all others of IPv6 dropped.
+fn passes_anyway(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 impl Sources {
@@ -70,7 +98,7 @@ impl Members {
             eprintln!("sextant mesh: warning: cannot find the node's end of pod {name}'s link: {error}");
             Vec::new()
         });
-        Known { ends, said: false }
+        Known { ends, is_early: false, said: false }
     }
 
     /// Sees that what members send comes from their own addresses, where the node's end of their link is known.
@@ -87,13 +115,7 @@ impl Members {
         let barred = self.barred.iter_mut().map(|(name, pod)| (name, &mut pod.known));
         for (name, known) in captured.chain(barred) {
             let own: BTreeSet<_> = self.admissions.addresses(name).iter().copied().collect();
-            // An end without any of them may be that of the sandbox before or behind the one that the addresses are of.
-            let ends: Vec<u32> = known
-                .ends
-                .iter()
-                .filter(|end| !end.addresses.is_disjoint(&own))
-                .map(|end| end.link)
-                .collect();
+            let ends = known.held_to(&own);
             if ends.is_empty() && !own.is_empty() && !known.said {
                 known.said = true;
                 eprintln!(
@@ -101,7 +123,7 @@ impl Members {
                      packets say that they come from is not looked at"
                 );
             }
-            wanted.extend(ends.into_iter().map(|end| (end, own.clone())));
+            wanted.extend(ends);
         }
         if self.sources.there.as_ref() == Some(&wanted) {
             return;
@@ -125,5 +147,40 @@ impl Members {
                 self.sources.there = None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(all: &[&str]) -> BTreeSet<IpAddr> {
+        all.iter().map(|one| one.parse().unwrap()).collect()
+    }
+
+    fn known(is_early: bool) -> Known {
+        let end = |link, addresses: &[&str]| End { link, addresses: set(addresses) };
+        let ends =
+            vec![end(7, &["10.0.0.2", "10.0.1.2", "fe80::2"]), end(8, &["10.9.0.2"]), end(9, &["fe80::3"])];
+        Known { ends, is_early, said: false }
+    }
+
+    #[test]
+    fn a_pod_that_was_there_before_is_held_to_its_status_alone() {
+        assert_eq!(known(false).held_to(&set(&[])), Ends::new());
+        assert_eq!(known(false).held_to(&set(&["10.0.0.3"])), Ends::new());
+        let own = set(&["10.0.0.2", "fd00::2"]);
+        assert_eq!(known(false).held_to(&own), Ends::from([(7, own)]));
+    }
+
+    #[test]
+    fn a_pod_that_has_not_begun_is_held_to_what_its_links_had() {
+        let known = known(true);
+        let all = Ends::from([(7, set(&["10.0.0.2", "10.0.1.2"])), (8, set(&["10.9.0.2"]))]);
+        assert_eq!(known.held_to(&set(&[])), all);
+        // Its status takes over, and what else its link had goes on.
+        let more = set(&["10.0.0.2", "10.0.1.2", "fd00::2"]);
+        assert_eq!(known.held_to(&set(&["10.0.0.2", "fd00::2"])), Ends::from([(7, more)]));
+        assert_eq!(known.held_to(&set(&["10.0.0.3"])), Ends::new());
     }
 }

@@ -50,7 +50,9 @@ impl Members {
         let inode = netns.metadata().map(|file| file.ino()).unwrap_or_default();
         let is_it = |sandbox_id: &str, of: u64| sandbox_id == sandbox.id && of == inode;
         if self.captured.get(&name).is_some_and(|captured| is_it(&captured.sandbox, captured.kept.inode)) {
-            return Ok(Verdict::Answer(Answer::Captured));
+            // What has failed before is tried again.
+            self.guard();
+            return Ok(Verdict::Answer(self.guarded(&name)));
         }
         if matches!(told.question, Question::Check(_)) {
             return failed("it is a member of the mesh, and is not captured");
@@ -65,13 +67,14 @@ impl Members {
             Ok(()) => {
                 if let Some(captured) = self.captured.get_mut(&name) {
                     captured.awaited = Some(Awaited { since: Instant::now(), netns: sandbox.netns.clone() });
+                    captured.known.is_early = true;
                 }
                 // It may have been closed for want of a certificate.
                 self.pass(&name);
                 self.troubles.remove(&Some(name.clone()));
                 eprintln!("sextant mesh: serves pod {name} before its first container");
                 self.guard();
-                Ok(Verdict::Answer(Answer::Captured))
+                Ok(Verdict::Answer(self.guarded(&name)))
             }
             Err(failure) => {
                 let text = format!("pod {name} is not served: {failure}");
@@ -79,6 +82,19 @@ impl Members {
                 failed(&failure.to_string())
             }
         }
+    }
+
+    /// What is to be said of a pod that is captured: its first container is not to begin while it is open to whom policies keep out.
+    fn guarded(&self, name: &Name) -> Answer {
+        let Some(captured) = self.captured.get(name) else { return Answer::failed("it is not captured") };
+        if let Some(words) = captured.datagrams.failing() {
+            return Answer::failed(words);
+        }
+        if !self.is_guarded(name) || captured.is_closed == Some(true) {
+            return Answer::Captured;
+        }
+        let words = self.troubles.get(&Some(name.clone())).map(String::as_str);
+        Answer::failed(words.unwrap_or("it is not closed to others for when nobody serves it"))
     }
 
     /// Takes note of what the runtime lists now: what it lists is not awaited any more, and neither is what does not come to be.
