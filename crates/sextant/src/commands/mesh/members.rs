@@ -61,7 +61,7 @@ pub(super) struct Members {
     last: u64,
     /// The inode of the node's own network namespace.
     home: u64,
-    /// What a process before this one has left in pods that it may have closed: it goes when all members are captured anew.
+    /// What a process before this one has left in pods that it may have closed: it goes when no member needs it to stay closed.
     old: Vec<(RecordId, u64)>,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
@@ -247,7 +247,7 @@ impl Members {
         }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
-        let (mut have_all, mut is_served) = (true, true);
+        let mut have_all = true;
         for name in missing {
             let Some(sandbox) = ready.get(&name) else {
                 have_all = false;
@@ -259,30 +259,31 @@ impl Members {
             let path = match known.map(Ok).or_else(|| netns.remove(sandbox)) {
                 Some(Ok(path)) => path,
                 Some(Err(failure)) => {
-                    is_served = false;
                     self.trouble(Some(name.clone()), format!("pod {name} is not served: {failure}"));
                     continue;
                 }
                 // It is to be served, or guarded, only since the runtime was asked.
                 None => {
-                    is_served = false;
                     have_all &= !(is_proved || self.is_guarded(&name));
                     continue;
                 }
             };
-            if !self.serve(&name, sandbox, &path, is_proved) {
-                is_served = false;
-            }
+            self.serve(&name, sandbox, &path, is_proved);
         }
         self.guard();
-        if have_all && is_served {
+        // What one before this has closed stays so until this has. Whoever has no sandbox has nothing that could be open.
+        let waits = |name: &Name| {
+            let is_entered = self.captured.contains_key(name) || self.barred.contains_key(name);
+            self.is_guarded(name) && ready.contains_key(name) && !is_entered
+        };
+        if !self.wanted.keys().any(waits) {
             self.forget_old();
         }
         Ok(have_all)
     }
 
-    /// Captures a member, or bars it if that cannot be, and says so; whether it is captured.
-    fn serve(&mut self, name: &Name, sandbox: &str, path: &Path, is_proved: bool) -> bool {
+    /// Captures a member, or bars it if that cannot be, and says so.
+    fn serve(&mut self, name: &Name, sandbox: &str, path: &Path, is_proved: bool) {
         let mut troubles = Vec::new();
         if is_proved {
             match self.enter(name, sandbox, path) {
@@ -290,7 +291,7 @@ impl Members {
                     self.pass(name);
                     self.troubles.remove(&Some(name.clone()));
                     eprintln!("sextant mesh: serves pod {name}");
-                    return true;
+                    return;
                 }
                 // What has failed will hardly be another thing at once.
                 Err(failure) => troubles.push(format!("pod {name} is not served: {failure}")),
@@ -303,7 +304,6 @@ impl Members {
             true => drop(self.troubles.remove(&Some(name.clone()))),
             false => self.trouble(Some(name.clone()), troubles.join("; ")),
         }
-        false
     }
 
     /// Takes away what one before this has left and nobody needs.
