@@ -62,7 +62,7 @@ pub(super) struct Members {
     /// The inode of the node's own network namespace.
     home: u64,
     /// What a process before this one has left in pods that it may have closed: it goes when no member needs it to stay closed.
-    old: Vec<(RecordId, u64)>,
+    old: Vec<Left>,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
     /// Who is told of pods, for people.
@@ -106,6 +106,36 @@ struct Kept {
     settings: [Option<RecordId>; 2],
 }
 
+/// What a process before this one has left in a network namespace.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    inode: u64,
+    record: RecordId,
+    /// It is what brings answers back.
+    is_returning: bool,
+}
+
+/// What of a network namespace is needed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    /// The tables and the values.
+    kept: bool,
+    /// What brings answers back, which who is closed only does not have.
+    returning: bool,
+}
+
+impl Needs {
+    fn of(inode: u64, others: impl Iterator<Item = Kept>, old: &[Left]) -> Self {
+        // What was left there may be of any kind.
+        let is_old = old.iter().any(|left| left.inode == inode);
+        let start = Self { kept: is_old, returning: is_old };
+        others.filter(|other| other.inode == inode).fold(start, |needs, other| Self {
+            kept: true,
+            returning: needs.returning || other.returning.is_some(),
+        })
+    }
+}
+
 impl Members {
     /// Without `certificates`, what one before this has left is gone already. With `checks_sources` members may send from their own addresses alone.
     pub(super) fn new(
@@ -120,7 +150,10 @@ impl Members {
         }
         let path = "/proc/thread-self/ns/net";
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
-        let old = owner.records().into_iter().filter_map(|(id, effect)| Some((id, namespace(&effect)?)));
+        let old = owner.records().into_iter().filter_map(|(record, effect)| {
+            let is_returning = matches!(effect, Effect::NetnsReturn { .. });
+            Some(Left { inode: namespace(&effect)?, record, is_returning })
+        });
         let old = old.collect();
         let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
@@ -308,8 +341,9 @@ impl Members {
 
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
-        for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, datagrams: None, returning: None, settings: [None; 2] });
+        for Left { inode, record, is_returning } in std::mem::take(&mut self.old) {
+            let needs = self.needs(inode);
+            self.let_go(record, if is_returning { needs.returning } else { needs.kept });
         }
     }
 
@@ -467,17 +501,30 @@ impl Members {
     /// Deletes the table that keeps connections, unless others of the same namespace need it: a pod that has come back before its last
     /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
+        let needs = self.needs(kept.inode);
+        for record in [Some(kept.record), kept.datagrams].into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
+        if let Some(record) = kept.returning {
+            self.let_go(record, needs.returning);
+        }
+        for record in kept.settings.into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
+    }
+
+    /// What is needed yet of a network namespace, by who is there and what one before this has left there.
+    fn needs(&self, inode: u64) -> Needs {
         let served = self.captured.values().map(|captured| captured.kept);
         let barred = self.barred.values().map(|barred| barred.kept);
-        let mut others = served.chain(barred).chain(self.leaving.values().copied());
-        let is_needed = others.any(|other| other.inode == kept.inode)
-            || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        let records = [Some(kept.record), kept.datagrams, kept.returning];
-        for record in records.into_iter().chain(kept.settings).flatten() {
-            let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
-            if let Err(error) = done {
-                eprintln!("sextant mesh: warning: {error}");
-            }
+        Needs::of(inode, served.chain(barred).chain(self.leaving.values().copied()), &self.old)
+    }
+
+    /// Strikes a record, and brings about its inverse first, unless others who have the same on record need what it is of.
+    fn let_go(&mut self, record: RecordId, is_needed: bool) {
+        let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
+        if let Err(error) = done {
+            eprintln!("sextant mesh: warning: {error}");
         }
     }
 
@@ -514,5 +561,27 @@ fn namespace(effect: &Effect) -> Option<u64> {
         | Effect::NetnsReturn { inode, .. }
         | Effect::NetnsSysctl { inode, .. } => Some(*inode),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_brings_answers_back_is_needed_by_those_alone_who_have_it() {
+        let record = RecordId(1);
+        let closed = Kept { inode: 7, record, datagrams: None, returning: None, settings: [None; 2] };
+        let served = Kept { returning: Some(record), ..closed };
+        let elsewhere = Kept { inode: 8, ..served };
+        let left = Left { inode: 7, record, is_returning: false };
+        let of = |others: &[Kept], old: &[Left]| {
+            let needs = Needs::of(7, others.iter().copied(), old);
+            (needs.kept, needs.returning)
+        };
+        assert_eq!(of(&[elsewhere], &[Left { inode: 8, ..left }]), (false, false));
+        assert_eq!(of(&[elsewhere, closed], &[]), (true, false));
+        assert_eq!(of(&[served, closed], &[]), (true, true));
+        assert_eq!(of(&[], &[left]), (true, true));
     }
 }
