@@ -304,10 +304,13 @@ impl Members {
             self.serve(&name, sandbox, &path, is_proved);
         }
         self.guard();
-        // What one before this has closed stays so until this has. Whoever has no sandbox has nothing that could be open.
+        // What one before this has closed stays so until this has, and what it has said of senders' addresses until somebody is there whose they are.
+        // Whoever has no sandbox has nothing that could be open.
+        let is_empty = self.captured.is_empty() && self.barred.is_empty();
         let waits = |name: &Name| {
             let is_entered = self.captured.contains_key(name) || self.barred.contains_key(name);
-            self.is_guarded(name) && ready.contains_key(name) && !is_entered
+            let is_needed = self.is_guarded(name) || is_empty && !self.is_proved(name);
+            is_needed && ready.contains_key(name) && !is_entered
         };
         if !self.wanted.keys().any(waits) {
             self.forget_old();
