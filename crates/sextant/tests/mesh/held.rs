@@ -8,22 +8,23 @@ use crate::objects::{self, WEB};
 use crate::people::said;
 use crate::{Pods, cluster, until};
 
-/// What is wanted, and what each process has besides.
+/// What is wanted, and the least that is worth a try.
 const WANTED: u64 = 10_000;
-const SPARE: u64 = 500;
+const LEAST: u64 = 500;
 
-/// How many a process may hold of what is wanted: this one, and the proxy, which has the same limits.
+/// How many a process may hold of what is wanted: this one, and the proxy, which has the same limits. The other half is for all else that they hold: other
+/// tests are in this one.
 fn most() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let maximum = limit.maximum;
     setrlimit(Resource::Nofile, Rlimit { current: maximum, ..limit }).unwrap();
-    maximum.map_or(WANTED, |most| most.saturating_sub(SPARE).min(WANTED))
+    maximum.map_or(WANTED, |most| (most / 2).min(WANTED))
 }
 
 #[tokio::test]
 async fn ten_thousand_connections_are_held_and_each_goes_by_what_holds_now() {
     let count = most();
-    assert!(count >= SPARE, "no more than {count} connections");
+    assert!(count >= LEAST, "no more than {count} connections");
     println!("{count} connections");
     let (mut rig, runtime) = cluster([1, 0]).await;
     let pods = Pods::new(1);

@@ -305,3 +305,25 @@ async fn a_pod_to_which_not_everybody_may_come_is_closed_until_it_has_a_certific
     assert_eq!(site.tables(), Vec::<String>::new());
     assert!(site.lets_in_strangers());
 }
+
+#[tokio::test]
+async fn a_pod_that_has_left_while_nobody_was_there_is_open_though_a_member_has_no_sandbox_yet() {
+    let (mut rig, site) = served().await;
+    allow(&rig).await;
+    until(&rig, "strangers are not let in", || !site.lets_in_strangers()).await;
+    rig.words_have("node-2", "pod default/server is closed to others").await;
+    rig.kill("node-2");
+    assert!(site.is_closed());
+    // It waits for a volume, say, and not everybody may come to it.
+    let labels = json!({"mesh.sextant.dev/member": "true"});
+    let spec = json!({"nodeName": SERVER.1, "serviceAccountName": SERVER.0,
+        "containers": [{"name": "main", "image": "main"}]});
+    rig.make_here::<Pod>(json!({"metadata": {"name": "waiting", "labels": labels}, "spec": spec})).await;
+    objects::label(&rig, SERVER.0, false).await;
+    rig.again("node-2");
+    until(&rig, "everybody is let in", || site.lets_in_strangers()).await;
+    until(&rig, "nothing is left in the pod", || site.tables().is_empty()).await;
+    for node in ["node-2", "node-1"] {
+        assert_eq!(rig.end(node), Some(0), "{}", rig.words(node));
+    }
+}

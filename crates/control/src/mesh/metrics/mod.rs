@@ -69,7 +69,7 @@ impl State {
             let (client, server) = (client.clone(), server.cloned());
             known.push((Flow { client, service: way.service, backend: way.backend, server }, requests));
         }
-        self.window.take(known, now);
+        self.window.take(node, known, now);
     }
 }
 

@@ -61,8 +61,8 @@ pub(super) struct Members {
     last: u64,
     /// The inode of the node's own network namespace.
     home: u64,
-    /// What a process before this one has left in pods that it may have closed: it goes when all members are captured anew.
-    old: Vec<(RecordId, u64)>,
+    /// What a process before this one has left in pods that it may have closed: it goes when no member needs it to stay closed.
+    old: Vec<Left>,
     /// What was told of a pod, or under no name of the runtime, and is not over.
     troubles: BTreeMap<Option<Name>, String>,
     /// Who is told of pods, for people.
@@ -106,6 +106,36 @@ struct Kept {
     settings: [Option<RecordId>; 2],
 }
 
+/// What a process before this one has left in a network namespace.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    inode: u64,
+    record: RecordId,
+    /// It is what brings answers back.
+    is_returning: bool,
+}
+
+/// What of a network namespace is needed yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Needs {
+    /// The tables and the values.
+    kept: bool,
+    /// What brings answers back, which who is closed only does not have.
+    returning: bool,
+}
+
+impl Needs {
+    fn of(inode: u64, others: impl Iterator<Item = Kept>, old: &[Left]) -> Self {
+        // What was left there may be of any kind.
+        let is_old = old.iter().any(|left| left.inode == inode);
+        let start = Self { kept: is_old, returning: is_old };
+        others.filter(|other| other.inode == inode).fold(start, |needs, other| Self {
+            kept: true,
+            returning: needs.returning || other.returning.is_some(),
+        })
+    }
+}
+
 impl Members {
     /// Without `certificates`, what one before this has left is gone already. With `checks_sources` members may send from their own addresses alone.
     pub(super) fn new(
@@ -120,7 +150,10 @@ impl Members {
         }
         let path = "/proc/thread-self/ns/net";
         let home = std::fs::metadata(path).context(|| format!("look at {path}"))?.ino();
-        let old = owner.records().into_iter().filter_map(|(id, effect)| Some((id, namespace(&effect)?)));
+        let old = owner.records().into_iter().filter_map(|(record, effect)| {
+            let is_returning = matches!(effect, Effect::NetnsReturn { .. });
+            Some(Left { inode: namespace(&effect)?, record, is_returning })
+        });
         let old = old.collect();
         let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
@@ -247,7 +280,7 @@ impl Members {
         }
         let missing: Vec<Name> =
             self.wanted.keys().filter(|name| !self.captured.contains_key(*name)).cloned().collect();
-        let (mut have_all, mut is_served) = (true, true);
+        let mut have_all = true;
         for name in missing {
             let Some(sandbox) = ready.get(&name) else {
                 have_all = false;
@@ -259,30 +292,34 @@ impl Members {
             let path = match known.map(Ok).or_else(|| netns.remove(sandbox)) {
                 Some(Ok(path)) => path,
                 Some(Err(failure)) => {
-                    is_served = false;
                     self.trouble(Some(name.clone()), format!("pod {name} is not served: {failure}"));
                     continue;
                 }
                 // It is to be served, or guarded, only since the runtime was asked.
                 None => {
-                    is_served = false;
                     have_all &= !(is_proved || self.is_guarded(&name));
                     continue;
                 }
             };
-            if !self.serve(&name, sandbox, &path, is_proved) {
-                is_served = false;
-            }
+            self.serve(&name, sandbox, &path, is_proved);
         }
         self.guard();
-        if have_all && is_served {
+        // What one before this has closed stays so until this has, and what it has said of senders' addresses until somebody is there whose they are.
+        // Whoever has no sandbox has nothing that could be open.
+        let is_empty = self.captured.is_empty() && self.barred.is_empty();
+        let waits = |name: &Name| {
+            let is_entered = self.captured.contains_key(name) || self.barred.contains_key(name);
+            let is_needed = self.is_guarded(name) || is_empty && !self.is_proved(name);
+            is_needed && ready.contains_key(name) && !is_entered
+        };
+        if !self.wanted.keys().any(waits) {
             self.forget_old();
         }
         Ok(have_all)
     }
 
-    /// Captures a member, or bars it if that cannot be, and says so; whether it is captured.
-    fn serve(&mut self, name: &Name, sandbox: &str, path: &Path, is_proved: bool) -> bool {
+    /// Captures a member, or bars it if that cannot be, and says so.
+    fn serve(&mut self, name: &Name, sandbox: &str, path: &Path, is_proved: bool) {
         let mut troubles = Vec::new();
         if is_proved {
             match self.enter(name, sandbox, path) {
@@ -290,7 +327,7 @@ impl Members {
                     self.pass(name);
                     self.troubles.remove(&Some(name.clone()));
                     eprintln!("sextant mesh: serves pod {name}");
-                    return true;
+                    return;
                 }
                 // What has failed will hardly be another thing at once.
                 Err(failure) => troubles.push(format!("pod {name} is not served: {failure}")),
@@ -303,13 +340,13 @@ impl Members {
             true => drop(self.troubles.remove(&Some(name.clone()))),
             false => self.trouble(Some(name.clone()), troubles.join("; ")),
         }
-        false
     }
 
     /// Takes away what one before this has left and nobody needs.
     fn forget_old(&mut self) {
-        for (record, inode) in std::mem::take(&mut self.old) {
-            self.forget(Kept { inode, record, datagrams: None, returning: None, settings: [None; 2] });
+        for Left { inode, record, is_returning } in std::mem::take(&mut self.old) {
+            let needs = self.needs(inode);
+            self.let_go(record, if is_returning { needs.returning } else { needs.kept });
         }
     }
 
@@ -467,17 +504,30 @@ impl Members {
     /// Deletes the table that keeps connections, unless others of the same namespace need it: a pod that has come back before its last
     /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
+        let needs = self.needs(kept.inode);
+        for record in [Some(kept.record), kept.datagrams].into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
+        if let Some(record) = kept.returning {
+            self.let_go(record, needs.returning);
+        }
+        for record in kept.settings.into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
+    }
+
+    /// What is needed yet of a network namespace, by who is there and what one before this has left there.
+    fn needs(&self, inode: u64) -> Needs {
         let served = self.captured.values().map(|captured| captured.kept);
         let barred = self.barred.values().map(|barred| barred.kept);
-        let mut others = served.chain(barred).chain(self.leaving.values().copied());
-        let is_needed = others.any(|other| other.inode == kept.inode)
-            || self.old.iter().any(|(_, inode)| *inode == kept.inode);
-        let records = [Some(kept.record), kept.datagrams, kept.returning];
-        for record in records.into_iter().chain(kept.settings).flatten() {
-            let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
-            if let Err(error) = done {
-                eprintln!("sextant mesh: warning: {error}");
-            }
+        Needs::of(inode, served.chain(barred).chain(self.leaving.values().copied()), &self.old)
+    }
+
+    /// Strikes a record, and brings about its inverse first, unless others who have the same on record need what it is of.
+    fn let_go(&mut self, record: RecordId, is_needed: bool) {
+        let done = if is_needed { self.owner.strike(record) } else { self.owner.undo(record) };
+        if let Err(error) = done {
+            eprintln!("sextant mesh: warning: {error}");
         }
     }
 
@@ -514,5 +564,27 @@ fn namespace(effect: &Effect) -> Option<u64> {
         | Effect::NetnsReturn { inode, .. }
         | Effect::NetnsSysctl { inode, .. } => Some(*inode),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_brings_answers_back_is_needed_by_those_alone_who_have_it() {
+        let record = RecordId(1);
+        let closed = Kept { inode: 7, record, datagrams: None, returning: None, settings: [None; 2] };
+        let served = Kept { returning: Some(record), ..closed };
+        let elsewhere = Kept { inode: 8, ..served };
+        let left = Left { inode: 7, record, is_returning: false };
+        let of = |others: &[Kept], old: &[Left]| {
+            let needs = Needs::of(7, others.iter().copied(), old);
+            (needs.kept, needs.returning)
+        };
+        assert_eq!(of(&[elsewhere], &[Left { inode: 8, ..left }]), (false, false));
+        assert_eq!(of(&[elsewhere, closed], &[]), (true, false));
+        assert_eq!(of(&[served, closed], &[]), (true, true));
+        assert_eq!(of(&[], &[left]), (true, true));
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grpc::Code;
 use mesh::proxy::Tables;
@@ -22,6 +22,8 @@ use super::plane::Way;
 const EVERY: Duration = Duration::from_secs(5);
 /// How long the control plane may take to hear it.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For so long what was counted is kept for a control plane that is away: what it is asked about is the last half minute.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// What was counted until a look, by the numbers of what is counted by itself.
 type Counts = HashMap<u64, Requests>;
@@ -34,18 +36,24 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// Tells, for as long as it is polled. While the control plane is away nothing is kept for it: what it is asked about is the last half minute.
+    /// Tells, for as long as it is polled. While the control plane is away, which it is for a moment now and then, only what came lately is kept for it.
     pub(super) async fn run(mut self) {
         let (mut before, mut is_heard, mut told) = (Some(Counts::new()), true, false);
+        let mut looked = Instant::now();
         loop {
             sleep(EVERY).await;
             // Another connection may be to another version, or to one with other arguments.
             is_heard |= self.client.has_changed().unwrap_or_default();
             let client = self.client.borrow_and_update().clone();
             let Some(client) = client.filter(|_| is_heard) else {
-                before = None;
+                // Before the first connection nobody was served, and nothing is forgotten by this.
+                if looked.elapsed() > KEPT {
+                    before = self.look(None).ok().map(|(_, now)| now);
+                    looked = Instant::now();
+                }
                 continue;
             };
+            looked = Instant::now();
             match self.tell(&client, &mut before).await {
                 Ok(()) => told = false,
                 Err(Unheard::Unasked) => is_heard = false,
