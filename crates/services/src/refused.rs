@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{
@@ -21,6 +22,8 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 /// Behind the translation of Services (-100).
 const PRIORITY: i32 = -90;
+/// What the kernel has refused is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The addresses, of each family.
 const ADDRESSES: [(bool, &str); 2] = [(true, "addresses4"), (false, "addresses6")];
@@ -66,8 +69,16 @@ impl Refuser {
 
 fn keep(table: &mut Table, said: &Receiver<Said>) {
     let (mut held, mut told) = (Held::default(), String::new());
-    while let Ok(first) = said.recv() {
-        held.note(first);
+    loop {
+        let next = match told.is_empty() {
+            true => said.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => said.recv_timeout(AGAIN),
+        };
+        match next {
+            Ok(first) => held.note(first),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         // Many come together.
         said.try_iter().for_each(|said| held.note(said));
         match table.want(&held.addresses()) {
@@ -191,6 +202,8 @@ fn refuse(ipv4: bool, set: &'static str, protocol: u8) -> Vec<Expression<'static
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use kernel::namespace::in_new_netns;
     use kernel::nft::{elements, tables};
 
@@ -246,6 +259,32 @@ mod tests {
             second.want(&ips(&["192.0.2.7"]))?;
             drop(second);
             assert_eq!(tables(&mut other, Family::Inet)?, [""; 0]);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// Root.
+    #[test]
+    fn what_the_kernel_has_refused_is_tried_again() {
+        in_new_netns(|| {
+            let mut other = Socket::open(Protocol::Netfilter)?;
+            let mut first = Table { name: "test-refused".into(), made: None };
+            first.want(&ips(&["192.0.2.1"]))?;
+            let refuser = Refuser::start("test-refused".into()).unwrap();
+            for address in ips(&["192.0.2.7", "192.0.2.8"]) {
+                refuser.note(address, "e0", Now::Answered);
+            }
+            // Somebody else has one of that name as long as that.
+            std::thread::sleep(AGAIN / 2);
+            drop(first);
+            let begun = Instant::now();
+            while !elements(&mut other, Family::Inet, "test-refused", "addresses4")
+                .is_ok_and(|all| all.len() == 2)
+            {
+                assert!(begun.elapsed() < Duration::from_secs(180));
+                std::thread::sleep(Duration::from_millis(10));
+            }
             Ok(())
         })
         .unwrap();
