@@ -39,11 +39,17 @@ pub enum Now {
     Contested,
 }
 
-/// Refuses until it is dropped.
-#[derive(Debug)]
+/// Refuses until it, and what was cloned of it, is dropped.
+#[derive(Debug, Clone)]
 pub struct Refuser(Sender<Said>);
 
-type Said = (IpAddr, String, Now);
+#[derive(Debug)]
+enum Said {
+    /// Of an address on a link.
+    Now(IpAddr, String, Now),
+    /// At these nothing is refused, and at those of before again.
+    Spared(BTreeSet<IpAddr>),
+}
 
 impl Refuser {
     /// In this table (family inet) of the calling thread's network namespace, which is made once there is an address. What the kernel
@@ -63,7 +69,12 @@ impl Refuser {
     /// Notes what has become of an address on a link. It does not wait.
     pub fn note(&self, address: IpAddr, link: &str, now: Now) {
         // The thread listens as long as this is there.
-        let _ = self.0.send((address, link.to_owned(), now));
+        let _ = self.0.send(Said::Now(address, link.to_owned(), now));
+    }
+
+    /// Has nothing be refused at these addresses, of which another knows the ports, and takes back what was said so before. It does not wait.
+    pub fn spare(&self, addresses: BTreeSet<IpAddr>) {
+        let _ = self.0.send(Said::Spared(addresses));
     }
 }
 
@@ -96,24 +107,35 @@ fn keep(table: &mut Table, said: &Receiver<Said>) {
 
 /// What is answered for, and on which links.
 #[derive(Debug, Default)]
-struct Held(BTreeMap<IpAddr, BTreeSet<String>>);
+struct Held {
+    links: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Where nothing is refused nevertheless.
+    spared: BTreeSet<IpAddr>,
+}
 
 impl Held {
-    fn note(&mut self, (address, link, now): Said) {
+    fn note(&mut self, said: Said) {
+        let (address, link, now) = match said {
+            Said::Now(address, link, now) => (address, link, now),
+            Said::Spared(addresses) => {
+                self.spared = addresses;
+                return;
+            }
+        };
         if now == Now::Answered {
-            self.0.entry(address).or_default().insert(link);
+            self.links.entry(address).or_default().insert(link);
             return;
         }
-        let Some(links) = self.0.get_mut(&address) else { return };
+        let Some(links) = self.links.get_mut(&address) else { return };
         let was_there = links.remove(&link);
         // By a name that is not known one has left that is: rather nothing is refused than for ever.
         if links.is_empty() || !was_there && now == Now::Left {
-            self.0.remove(&address);
+            self.links.remove(&address);
         }
     }
 
     fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.0.keys().copied().collect()
+        self.links.keys().filter(|address| !self.spared.contains(address)).copied().collect()
     }
 }
 
@@ -136,6 +158,10 @@ impl Table {
     fn want(&mut self, addresses: &BTreeSet<IpAddr>) -> kernel::Result<()> {
         let mut change = Transaction::new();
         let mut made = match self.made.take() {
+            Some(made) if made.there == *addresses => {
+                self.made = Some(made);
+                return Ok(());
+            }
             Some(made) => made,
             None if addresses.is_empty() => return Ok(()),
             None => {
@@ -217,7 +243,7 @@ mod tests {
     fn an_address_is_answered_for_as_long_as_it_is_on_some_link() {
         let mut held = Held::default();
         let mut note = |address: &str, link: &str, now: Now| {
-            held.note((address.parse().unwrap(), link.to_owned(), now));
+            held.note(Said::Now(address.parse().unwrap(), link.to_owned(), now));
             held.addresses()
         };
         let (answered, left, contested) = (Now::Answered, Now::Left, Now::Contested);
@@ -231,6 +257,18 @@ mod tests {
         assert_eq!(note("192.0.2.9", "e0", answered).len(), 2);
         assert_eq!(note("192.0.2.9", "e0", contested), ips(&["2001:db8::7"]), "it is somebody else's");
         assert_eq!(note("2001:db8::7", "number 7", left), ips(&[]), "its link has gone with its name");
+    }
+
+    #[test]
+    fn nothing_is_refused_where_another_knows_the_ports() {
+        let mut held = Held::default();
+        held.note(Said::Spared(ips(&["192.0.2.7", "192.0.2.9"])));
+        for address in ips(&["192.0.2.7", "192.0.2.8"]) {
+            held.note(Said::Now(address, "e0".to_owned(), Now::Answered));
+        }
+        assert_eq!(held.addresses(), ips(&["192.0.2.8"]));
+        held.note(Said::Spared(ips(&["192.0.2.8"])));
+        assert_eq!(held.addresses(), ips(&["192.0.2.7"]), "the others no longer");
     }
 
     /// Root.
