@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::plan::load_balancers;
+use crate::plan::{is_of_another, load_balancers};
 
 /// The class of load balancers that are answered for, besides those without one. A cloud provider leaves it alone: who uses it gives out
 /// addresses himself.
@@ -28,6 +28,8 @@ pub struct Balancer {
     pub addresses: Vec<IpAddr>,
     /// The nodes with endpoints, where no other may take part (`externalTrafficPolicy: Local`).
     pub only: Option<BTreeSet<String>>,
+    /// Another proxy has what comes there go on (label `service.kubernetes.io/service-proxy-name`).
+    pub is_of_another: bool,
 }
 
 /// What is to be answered for because of a Service; nothing for one that goes, or that another looks after.
@@ -40,7 +42,11 @@ pub fn balancer<'a>(
         && spec.load_balancer_class.as_deref().is_none_or(|class| class == CLASS)
         && service.metadata.deletion_timestamp.is_none();
     let addresses = load_balancers(service);
-    (is_ours && !addresses.is_empty()).then(|| Balancer { addresses, only: only(spec, slices) })
+    (is_ours && !addresses.is_empty()).then(|| Balancer {
+        addresses,
+        only: only(spec, slices),
+        is_of_another: is_of_another(service),
+    })
 }
 
 /// The nodes with endpoints that are ready; if there are none, with those that still serve while they end, as a node's plan has it.
@@ -108,6 +114,12 @@ impl Book {
         self.at.get(&address).into_iter().flatten()
     }
 
+    /// The addresses at which another proxy has a Service, if not all of them.
+    pub fn of_others(&self) -> BTreeSet<IpAddr> {
+        let others = self.of.values().filter(|balancer| balancer.is_of_another);
+        others.flat_map(|balancer| &balancer.addresses).copied().collect()
+    }
+
     /// The addresses, and which of these nodes may have each.
     ///
     /// Services that share one have it on a node that all of them may use; where there is none, on one that any may.
@@ -170,7 +182,8 @@ mod tests {
     #[test]
     fn addresses_that_packets_come_to_are_answered_for_where_nobody_else_does() {
         let found = read(service(json!({})), json!([])).unwrap();
-        assert_eq!(found, Balancer { addresses: vec![ip("192.0.2.7"), ip("2001:db8::7")], only: None });
+        let addresses = vec![ip("192.0.2.7"), ip("2001:db8::7")];
+        assert_eq!(found, Balancer { addresses, only: None, is_of_another: false });
         assert_eq!(read(service(json!({"loadBalancerClass": CLASS})), json!([])), Some(found));
         for other in [json!({"loadBalancerClass": "example.com/mine"}), json!({"type": "ClusterIP"})] {
             assert_eq!(read(service(other), json!([])), None);
@@ -181,6 +194,20 @@ mod tests {
         let mut bare = service(json!({}));
         bare["status"] = json!({});
         assert_eq!(read(bare, json!([])), None);
+    }
+
+    #[test]
+    fn an_address_is_anothers_where_one_of_its_services_is() {
+        let mut other = service(json!({}));
+        other["metadata"]["labels"] = json!({"service.kubernetes.io/service-proxy-name": "other"});
+        let mut book = Book::default();
+        let (one, two) = (Name::new("default", "one"), Name::new("default", "two"));
+        book.enter(&one, read(service(json!({})), json!([])));
+        assert!(book.of_others().is_empty());
+        assert!(book.enter(&two, read(other, json!([]))));
+        assert_eq!(book.of_others(), BTreeSet::from([ip("192.0.2.7"), ip("2001:db8::7")]));
+        assert!(book.enter(&two, read(service(json!({})), json!([]))), "the label alone is gone");
+        assert!(book.of_others().is_empty());
     }
 
     #[test]
@@ -212,7 +239,7 @@ mod tests {
         let at = ip("192.0.2.7");
         let all = Arc::new(names(&["a", "b", "c"]));
         let enter = |book: &mut Book, name: &str, only: Option<&[&str]>| {
-            let balancer = Balancer { addresses: vec![at], only: only.map(names) };
+            let balancer = Balancer { addresses: vec![at], only: only.map(names), is_of_another: false };
             book.enter(&Name::new("default", name), Some(balancer))
         };
         let nodes = |book: &Book| book.addresses(&all).map(|(_, nodes)| (*nodes).clone()).collect::<Vec<_>>();

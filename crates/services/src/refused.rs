@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{
@@ -21,6 +22,8 @@ const UDP: u8 = 17;
 const SCTP: u8 = 132;
 /// Behind the translation of Services (-100).
 const PRIORITY: i32 = -90;
+/// What the kernel has refused is tried again after so long.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The addresses, of each family.
 const ADDRESSES: [(bool, &str); 2] = [(true, "addresses4"), (false, "addresses6")];
@@ -36,11 +39,17 @@ pub enum Now {
     Contested,
 }
 
-/// Refuses until it is dropped.
-#[derive(Debug)]
+/// Refuses until it, and what was cloned of it, is dropped.
+#[derive(Debug, Clone)]
 pub struct Refuser(Sender<Said>);
 
-type Said = (IpAddr, String, Now);
+#[derive(Debug)]
+enum Said {
+    /// Of an address on a link.
+    Now(IpAddr, String, Now),
+    /// At these nothing is refused, and at those of before again.
+    Spared(BTreeSet<IpAddr>),
+}
 
 impl Refuser {
     /// In this table (family inet) of the calling thread's network namespace, which is made once there is an address. What the kernel
@@ -60,14 +69,27 @@ impl Refuser {
     /// Notes what has become of an address on a link. It does not wait.
     pub fn note(&self, address: IpAddr, link: &str, now: Now) {
         // The thread listens as long as this is there.
-        let _ = self.0.send((address, link.to_owned(), now));
+        let _ = self.0.send(Said::Now(address, link.to_owned(), now));
+    }
+
+    /// Has nothing be refused at these addresses, of which another knows the ports, and takes back what was said so before. It does not wait.
+    pub fn spare(&self, addresses: BTreeSet<IpAddr>) {
+        let _ = self.0.send(Said::Spared(addresses));
     }
 }
 
 fn keep(table: &mut Table, said: &Receiver<Said>) {
     let (mut held, mut told) = (Held::default(), String::new());
-    while let Ok(first) = said.recv() {
-        held.note(first);
+    loop {
+        let next = match told.is_empty() {
+            true => said.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => said.recv_timeout(AGAIN),
+        };
+        match next {
+            Ok(first) => held.note(first),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
         // Many come together.
         said.try_iter().for_each(|said| held.note(said));
         match table.want(&held.addresses()) {
@@ -85,24 +107,35 @@ fn keep(table: &mut Table, said: &Receiver<Said>) {
 
 /// What is answered for, and on which links.
 #[derive(Debug, Default)]
-struct Held(BTreeMap<IpAddr, BTreeSet<String>>);
+struct Held {
+    links: BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Where nothing is refused nevertheless.
+    spared: BTreeSet<IpAddr>,
+}
 
 impl Held {
-    fn note(&mut self, (address, link, now): Said) {
+    fn note(&mut self, said: Said) {
+        let (address, link, now) = match said {
+            Said::Now(address, link, now) => (address, link, now),
+            Said::Spared(addresses) => {
+                self.spared = addresses;
+                return;
+            }
+        };
         if now == Now::Answered {
-            self.0.entry(address).or_default().insert(link);
+            self.links.entry(address).or_default().insert(link);
             return;
         }
-        let Some(links) = self.0.get_mut(&address) else { return };
+        let Some(links) = self.links.get_mut(&address) else { return };
         let was_there = links.remove(&link);
         // By a name that is not known one has left that is: rather nothing is refused than for ever.
         if links.is_empty() || !was_there && now == Now::Left {
-            self.0.remove(&address);
+            self.links.remove(&address);
         }
     }
 
     fn addresses(&self) -> BTreeSet<IpAddr> {
-        self.0.keys().copied().collect()
+        self.links.keys().filter(|address| !self.spared.contains(address)).copied().collect()
     }
 }
 
@@ -125,6 +158,10 @@ impl Table {
     fn want(&mut self, addresses: &BTreeSet<IpAddr>) -> kernel::Result<()> {
         let mut change = Transaction::new();
         let mut made = match self.made.take() {
+            Some(made) if made.there == *addresses => {
+                self.made = Some(made);
+                return Ok(());
+            }
             Some(made) => made,
             None if addresses.is_empty() => return Ok(()),
             None => {
@@ -191,6 +228,8 @@ fn refuse(ipv4: bool, set: &'static str, protocol: u8) -> Vec<Expression<'static
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use kernel::namespace::in_new_netns;
     use kernel::nft::{elements, tables};
 
@@ -204,7 +243,7 @@ mod tests {
     fn an_address_is_answered_for_as_long_as_it_is_on_some_link() {
         let mut held = Held::default();
         let mut note = |address: &str, link: &str, now: Now| {
-            held.note((address.parse().unwrap(), link.to_owned(), now));
+            held.note(Said::Now(address.parse().unwrap(), link.to_owned(), now));
             held.addresses()
         };
         let (answered, left, contested) = (Now::Answered, Now::Left, Now::Contested);
@@ -218,6 +257,18 @@ mod tests {
         assert_eq!(note("192.0.2.9", "e0", answered).len(), 2);
         assert_eq!(note("192.0.2.9", "e0", contested), ips(&["2001:db8::7"]), "it is somebody else's");
         assert_eq!(note("2001:db8::7", "number 7", left), ips(&[]), "its link has gone with its name");
+    }
+
+    #[test]
+    fn nothing_is_refused_where_another_knows_the_ports() {
+        let mut held = Held::default();
+        held.note(Said::Spared(ips(&["192.0.2.7", "192.0.2.9"])));
+        for address in ips(&["192.0.2.7", "192.0.2.8"]) {
+            held.note(Said::Now(address, "e0".to_owned(), Now::Answered));
+        }
+        assert_eq!(held.addresses(), ips(&["192.0.2.8"]));
+        held.note(Said::Spared(ips(&["192.0.2.8"])));
+        assert_eq!(held.addresses(), ips(&["192.0.2.7"]), "the others no longer");
     }
 
     /// Root.
@@ -246,6 +297,32 @@ mod tests {
             second.want(&ips(&["192.0.2.7"]))?;
             drop(second);
             assert_eq!(tables(&mut other, Family::Inet)?, [""; 0]);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// Root.
+    #[test]
+    fn what_the_kernel_has_refused_is_tried_again() {
+        in_new_netns(|| {
+            let mut other = Socket::open(Protocol::Netfilter)?;
+            let mut first = Table { name: "test-refused".into(), made: None };
+            first.want(&ips(&["192.0.2.1"]))?;
+            let refuser = Refuser::start("test-refused".into()).unwrap();
+            for address in ips(&["192.0.2.7", "192.0.2.8"]) {
+                refuser.note(address, "e0", Now::Answered);
+            }
+            // Somebody else has one of that name as long as that.
+            std::thread::sleep(AGAIN / 2);
+            drop(first);
+            let begun = Instant::now();
+            while !elements(&mut other, Family::Inet, "test-refused", "addresses4")
+                .is_ok_and(|all| all.len() == 2)
+            {
+                assert!(begun.elapsed() < Duration::from_secs(180));
+                std::thread::sleep(Duration::from_millis(10));
+            }
             Ok(())
         })
         .unwrap();

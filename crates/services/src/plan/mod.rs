@@ -163,12 +163,14 @@ fn health(spec: &ServiceSpec, known: &[Endpoint]) -> Option<Health> {
 
 /// There is something to do for it here: it has an address, and is not left to another proxy.
 fn is_proxied(service: &Service, spec: &ServiceSpec) -> bool {
-    let other = "service.kubernetes.io/service-proxy-name";
-    let labels = service.metadata.labels.as_ref();
     let headless = spec.cluster_ip.as_deref().is_none_or(|ip| ip.is_empty() || ip == "None");
-    !headless
-        && spec.type_.as_deref() != Some("ExternalName")
-        && labels.is_none_or(|l| !l.contains_key(other))
+    !headless && spec.type_.as_deref() != Some("ExternalName") && !is_of_another(service)
+}
+
+/// Whether a Service is left to another proxy.
+pub(crate) fn is_of_another(service: &Service) -> bool {
+    let labels = service.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/service-proxy-name"))
 }
 
 /// The addresses that a Service has in the cluster.

@@ -264,6 +264,12 @@ fn what_a_killed_mesh_has_left_goes_with_down_and_with_an_up_without_one() {
     assert!(pids.len() == 6 && !pids.contains_key("mesh"), "{pids:?}");
     assert_eq!(tables_in_pods(&machine), [""; 0]);
     customer.until("each version is asked by the Service alone", |tally| (30..=70).contains(&tally.share()));
+    // Nor is anybody asked for traffic who is gone: a namespace would stay.
+    let brief = "apiVersion: v1\nkind: Namespace\nmetadata: {name: brief}\n";
+    machine.says(&["apply", "-f", &machine.file("brief.yaml", brief)]);
+    machine.says(&["delete", "namespace", "brief", "--timeout", "180s"]);
+    let refused = machine.refuses(&["get", "apiservice", "v1alpha1.metrics.smi-spec.io"]);
+    assert!(refused.contains("not found"), "{refused}");
 
     machine.says(&["down", "--keep-pods"]);
     machine.up(&["--mesh", "--node-name", "here"]);

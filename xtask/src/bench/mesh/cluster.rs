@@ -151,8 +151,7 @@ impl Cluster {
             place.until(&mut watched, "a pod is served", || place.words(name).contains(&served))?;
         }
         place.until(&mut watched, "it answers, and refuses", || {
-            let answers = place.ask(|| load::rest(at.http, 1)).is_ok();
-            answers && place.ask(|| load::is_refused(at.http)).unwrap_or(false)
+            place.asks(|| load::answers(at.http)) && place.ask(|| load::is_refused(at.http)).unwrap_or(false)
         })?;
         drop(watched);
         Ok(Running { programs, at })

@@ -27,6 +27,8 @@ pub(super) const PACE: u32 = 2000;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than any work of a client takes, if it comes to an end: that a proxy stops answering is to be told.
 const LIMIT: Duration = Duration::from_secs(180);
+/// The same of who only looks whether it answers, and looks again.
+const SOON: Duration = Duration::from_secs(5);
 
 const REQUEST: &[u8] =
     b"GET /index.html HTTP/1.1\r\nHost: web.default.svc.cluster.local\r\nUser-Agent: bench\r\nAccept: */*\r\n\
@@ -46,9 +48,13 @@ pub(super) struct Cost {
 }
 
 fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    within(LIMIT, work)
+}
+
+fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-        let done = tokio::time::timeout(LIMIT, work).await;
-        done.map_err(|_| Error::other(format!("it does not answer within {} s", LIMIT.as_secs())))?
+        let done = tokio::time::timeout(limit, work).await;
+        done.map_err(|_| Error::other(format!("it does not answer within {} s", limit.as_secs())))?
     })
 }
 
@@ -134,7 +140,7 @@ where
     together(&mut connections, Instant::now() + WARM, &work).await?;
     let (before, began) = (measure::cpu(pids)?, Instant::now());
     let count = together(&mut connections, began + TIME, &work).await?;
-    let (used, took) = (measure::cpu(pids)? - before, began.elapsed());
+    let (used, took) = (measure::cpu(pids)?.saturating_sub(before), began.elapsed());
     if count == 0 {
         return Err(Error::other("nothing was answered"));
     }
@@ -205,19 +211,29 @@ pub(super) fn rest(to: SocketAddr, count: usize) -> Result<Vec<std::net::TcpStre
     run(async {
         let mut held = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut one = Asking::connect(to).await?;
-            one.ask().await?;
-            // Its end is a reset: no port waits for what may come yet, and the next side has all of them.
-            rustix::net::sockopt::set_socket_linger(&one.stream, Some(Duration::ZERO))?;
-            held.push(one.stream.into_std()?);
+            held.push(resting(to).await?);
         }
         Ok(held)
     })
 }
 
+/// A connection that rests.
+async fn resting(to: SocketAddr) -> Result<std::net::TcpStream> {
+    let mut one = Asking::connect(to).await?;
+    one.ask().await?;
+    // Its end is a reset: no port waits for what may come yet, and the next side has all of them.
+    rustix::net::sockopt::set_socket_linger(&one.stream, Some(Duration::ZERO))?;
+    one.stream.into_std()
+}
+
+/// Whether a request is answered.
+pub(super) fn answers(to: SocketAddr) -> bool {
+    within(SOON, resting(to)).is_ok()
+}
+
 /// Whether what policies let nobody ask is refused.
 pub(super) fn is_refused(to: SocketAddr) -> Result<bool> {
-    run(async {
+    within(SOON, async {
         let mut stream = TcpStream::connect(to).await?;
         stream.write_all(REFUSED).await?;
         let mut start = [0; 13];
@@ -228,11 +244,18 @@ pub(super) fn is_refused(to: SocketAddr) -> Result<bool> {
 
 /// Sends so many bytes over a connection of their own.
 pub(super) fn bytes(to: SocketAddr, count: usize) -> Result<()> {
-    run(async {
-        let mut stream = TcpStream::connect(to).await?;
-        stream.write_all(&vec![b'x'; count]).await?;
-        stream.shutdown().await
-    })
+    run(sent(to, count))
+}
+
+/// Whether one is taken.
+pub(super) fn is_taken(to: SocketAddr) -> bool {
+    within(SOON, sent(to, 1)).is_ok()
+}
+
+async fn sent(to: SocketAddr, count: usize) -> Result<()> {
+    let mut stream = TcpStream::connect(to).await?;
+    stream.write_all(&vec![b'x'; count]).await?;
+    stream.shutdown().await
 }
 
 /// A message as gRPC frames it.
@@ -299,7 +322,7 @@ pub(super) fn bulk(to: SocketAddr, pids: &[u32], received: &(dyn Fn() -> u64 + S
         send(&mut stream, &bytes, Instant::now() + WARM).await?;
         let (before, taken, began) = (measure::cpu(pids)?, received(), Instant::now());
         send(&mut stream, &bytes, began + TIME).await?;
-        let (used, took) = (measure::cpu(pids)? - before, began.elapsed());
+        let (used, took) = (measure::cpu(pids)?.saturating_sub(before), began.elapsed());
         let gigabytes = (received() - taken) as f64 / 1e9;
         if gigabytes == 0.0 {
             return Err(Error::other("nothing has come"));

@@ -76,7 +76,6 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
         place,
         meter,
     };
-    let _beside = stand.meter.beside()?;
     let mut rounds = Rounds::default();
     let sides = stand.sides();
     for side in sides.iter().filter(|side| side.is_proxy()) {
@@ -92,7 +91,8 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
             stand.round(*side, &mut rounds).map_err(told)?;
         }
     }
-    Report::of(&Outcome::new(&rounds, bench.rounds(), stand.envoy.is_some()))
+    let has_envoy = [Side::Envoy, Side::EnvoyPair].iter().all(|side| sides.contains(side));
+    Report::of(&Outcome::new(&rounds, bench.rounds(), has_envoy))
 }
 
 /// All that rounds share.
@@ -106,12 +106,25 @@ struct Stand {
 }
 
 impl Stand {
+    /// Who is measured: all that are here. That an Envoy is here is not yet that it runs.
     fn sides(&self) -> Vec<Side> {
-        let is_here = |side: &Side| self.envoy.is_some() || !matches!(side, Side::Envoy | Side::EnvoyPair);
+        let is_here = |side: &Side| {
+            if !matches!(side, Side::Envoy | Side::EnvoyPair) {
+                return true;
+            }
+            let begun = self.envoy.is_some().then(|| self.start(*side).and_then(Running::end));
+            if let Some(Err(cause)) = &begun {
+                eprintln!(
+                    "{} is left out, and what is promised beside it is not judged: {cause}",
+                    side.name()
+                );
+            }
+            matches!(begun, Some(Ok(())))
+        };
         Side::ALL.into_iter().filter(is_here).collect()
     }
 
-    /// Starts a side; it answers when this returns.
+    /// Starts a side; it answers when this returns. To start a program takes this process out of where it is measured beside: it is put there then.
     fn start(&self, side: Side) -> Result<Running> {
         let peer = match side {
             Side::Sextant => return self.cluster.begin(&self.place, &self.meter),
@@ -132,6 +145,7 @@ impl Stand {
     /// What can be read on the wire. Without a second proxy all of it can be, or nobody has looked.
     fn look(&self, side: Side, rounds: &mut Rounds) -> Result<()> {
         let running = self.start(side)?;
+        let _beside = self.meter.beside()?;
         if side.is_pair() && !self.place.ask(|| load::is_refused(running.at.http))? {
             return Err("what its policy allows nobody is not refused".into());
         }
@@ -151,6 +165,7 @@ impl Stand {
     /// What connections without a request cost a process that has just begun.
     fn rest(&self, side: Side, rounds: &mut Rounds) -> Result<()> {
         let running = self.start(side)?;
+        let _beside = self.meter.beside()?;
         let pids = running.pids();
         // What is made when it is first needed is not theirs.
         let held = self.place.ask(|| load::rest(running.at.http, 1))?;
@@ -166,6 +181,7 @@ impl Stand {
     /// One side, once.
     fn round(&self, side: Side, rounds: &mut Rounds) -> Result<()> {
         let running = self.start(side)?;
+        let _beside = self.meter.beside()?;
         let (pids, at) = (running.pids(), running.at);
         if !side.is_proxy() {
             self.bulk(side, &running, rounds)?;

@@ -93,10 +93,10 @@ impl Peer<'_> {
             Self::Relays => {
                 let before = backend.received();
                 place.until(&mut watched, "bytes come", || {
-                    place.ask(|| load::bytes(at.bulk, 1)).is_ok() && backend.received() > before
+                    place.asks(|| load::is_taken(at.bulk)) && backend.received() > before
                 })?;
             }
-            _ => place.until(&mut watched, "it answers", || place.ask(|| load::rest(at.http, 1)).is_ok())?,
+            _ => place.until(&mut watched, "it answers", || place.asks(|| load::answers(at.http)))?,
         }
         drop(watched);
         Ok(Running { programs, at })

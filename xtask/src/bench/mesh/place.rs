@@ -99,6 +99,11 @@ impl Place {
         Ok(done?)
     }
 
+    /// What a client finds in the pod's network; nothing where it cannot begin.
+    pub(super) fn asks(&self, work: impl FnOnce() -> bool + Send) -> bool {
+        self.ask(|| Ok(work())).unwrap_or(false)
+    }
+
     /// Starts a program that says what it has to say into `NAME.log` of the folder.
     pub(super) fn start(
         &self,

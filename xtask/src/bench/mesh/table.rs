@@ -245,7 +245,7 @@ impl fmt::Display for Outcome {
 impl Outcome {
     /// Why something was not measured.
     fn why(&self) -> &'static str {
-        if self.has_envoy { "there is no figure" } else { "Envoy is not here" }
+        if self.has_envoy { "there is no figure" } else { "Envoy does not run here" }
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
         }
         let outcome = Outcome::new(&rounds, 3, false);
         assert!(
-            !outcome.kept && outcome.to_string().contains("not measured: Envoy is not here"),
+            !outcome.kept && outcome.to_string().contains("not measured: Envoy does not run here"),
             "{outcome}"
         );
         assert!(outcome.to_string().ends_with("\nkept, as far as it was measured\n"), "{outcome}");

@@ -178,8 +178,9 @@ impl Announcing {
         let refuser = self.refused.map(Refuser::start).transpose();
         let refuser = refuser.context(|| "start to refuse ports that no Service has".into())?;
         // It is called by the announcer's thread, which waits for nobody.
+        let noting = refuser.clone();
         let told = move |what: Said| {
-            if let Some(refuser) = &refuser {
+            if let Some(refuser) = &noting {
                 note(refuser, &what);
             }
             drop(tell.try_send(what));
@@ -190,6 +191,10 @@ impl Announcing {
         let mut people = People::new(self.command, &self.client, &self.world, &self.node);
         let mut wishes = Wishes::new(self.command, self.node, self.file);
         wishes.look(&self.world, &self.due.take(), &nodes);
+        // Before it is answered for.
+        if let Some(refuser) = &refuser {
+            refuser.spare(wishes.of_others());
+        }
         announcer.want(wishes.wanted());
         routing.want(wishes.node_routes(), &nodes);
         ready();
@@ -224,6 +229,9 @@ impl Announcing {
                     }
                 };
                 if is_other {
+                    if let Some(refuser) = &refuser {
+                        refuser.spare(wishes.borrow().of_others());
+                    }
                     announcer.want(wishes.borrow_mut().wanted());
                 }
                 let wants_routes = wishes.borrow().node_routes().are_wanted();

@@ -107,6 +107,11 @@ impl Wishes {
         }
     }
 
+    /// The addresses at which another proxy has a Service: which ports there are is not known here alone.
+    pub(super) fn of_others(&self) -> BTreeSet<IpAddr> {
+        self.book.of_others()
+    }
+
     /// The Services that have an address.
     pub(super) fn at(&self, address: IpAddr) -> Vec<Name> {
         self.book.at(address).cloned().collect()

@@ -160,11 +160,12 @@ fn patiently(address: &str, seconds: &str) -> Result<String> {
     }
 }
 
-/// To the first of these addresses where somebody accepts.
-fn connect(at: &str) -> Result<TcpStream> {
+/// To the first of an address's, or a name's, where somebody accepts within this time.
+fn connect(address: &str, patience: Duration) -> Result<TcpStream> {
+    let at = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
     let mut failed = Error::new(ErrorKind::NotFound, format!("{at} has no address"));
     for address in at.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, ACCEPTING) {
+        match TcpStream::connect_timeout(&address, patience) {
             Ok(server) => return Ok(server),
             Err(error) => failed = error,
         }
@@ -174,20 +175,19 @@ fn connect(at: &str) -> Result<TcpStream> {
 
 /// The body of the answer to a request; a name is looked up.
 pub(super) fn ask(method: &str, address: &str, path: &str, body: &str) -> Result<String> {
-    ask_within(method, address, path, body, PATIENCE)
+    let server = connect(address, ACCEPTING)?;
+    server.set_read_timeout(Some(PATIENCE))?;
+    send(server, method, address, path, body)
 }
 
-/// The same; a server may say nothing for this long.
-pub(super) fn ask_within(
-    method: &str,
-    address: &str,
-    path: &str,
-    body: &str,
-    patience: Duration,
-) -> Result<String> {
-    let at = if address.contains(':') { address.to_owned() } else { format!("{address}:80") };
-    let mut server = connect(&at)?;
+/// The same of a request without a body; a server may take as long as this to accept, and to say something.
+pub(super) fn ask_within(method: &str, address: &str, path: &str, patience: Duration) -> Result<String> {
+    let server = connect(address, patience)?;
     server.set_read_timeout(Some(patience))?;
+    send(server, method, address, path, "")
+}
+
+fn send(mut server: TcpStream, method: &str, address: &str, path: &str, body: &str) -> Result<String> {
     let length = body.len();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}"

@@ -40,7 +40,7 @@ pub(super) fn tell(story: &mut Story, place: &Place, server: &Server) -> Result<
     shift(story, server, &customer)?;
     deny(story, place, server)?;
     // Nobody else is worse off for that.
-    customer.take()?.is_well()?;
+    customer.take(story)?.is_well()?;
     Ok(applied)
 }
 
@@ -54,17 +54,25 @@ impl Customer {
     }
 
     /// What came of its requests since this was asked the last time.
-    fn take(&self) -> Result<Tally> {
-        Ok(serde_json::from_str(&self.ask("/take")?)?)
+    fn take(&self, story: &Story) -> Result<Tally> {
+        Ok(serde_json::from_str(&self.ask(story, "/take")?)?)
     }
 
     /// Counts the requests alone that begin from now on.
-    fn forget(&self) -> Result<()> {
-        self.ask("/forget").map(drop)
+    fn forget(&self, story: &Story) -> Result<()> {
+        self.ask(story, "/forget").map(drop)
     }
 
-    fn ask(&self, path: &str) -> Result<String> {
-        app::ask("POST", &self.0, path, "").context(|| "ask the customer what was answered".into())
+    /// A connection to a pod ends where that is taken into the mesh: it is asked again.
+    fn ask(&self, story: &Story, path: &str) -> Result<String> {
+        let begun = Instant::now();
+        loop {
+            match app::ask("POST", &self.0, path, "") {
+                Err(_) if begun.elapsed() < PATIENCE => story.check()?,
+                answer => return answer.context(|| "ask the customer what was answered".into()),
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 }
 
@@ -88,9 +96,9 @@ fn pod(server: &Server, app: &str) -> Result<serde_json::Value> {
 fn split(story: &mut Story, customer: &Customer) -> Result<()> {
     let begun = Instant::now();
     let mut all = Tally::default();
-    customer.forget()?;
+    customer.forget(story)?;
     loop {
-        all.add(customer.take()?);
+        all.add(customer.take(story)?);
         let (new, total) = (all.of("v2"), all.total());
         if all.failed == 0 && total >= MANY && TENTH.contains(&(new * 100 / total)) {
             let what = format!(
@@ -106,7 +114,7 @@ fn split(story: &mut Story, customer: &Customer) -> Result<()> {
         }
         if all.failed > 0 || total >= MANY {
             all = Tally::default();
-            customer.forget()?;
+            customer.forget(story)?;
         }
         std::thread::sleep(PAUSE);
     }
@@ -124,7 +132,7 @@ fn shift(story: &mut Story, server: &Server, customer: &Customer) -> Result<()> 
             return Err(Failure::new(format!("requests still go to the old version: {all:?}")));
         }
         std::thread::sleep(PAUSE);
-        let taken = customer.take()?;
+        let taken = customer.take(story)?;
         taken.is_well()?;
         row = if taken.of("v1") == 0 { row + taken.of("v2") } else { 0 };
         all.add(taken);

@@ -15,8 +15,8 @@ use crate::commands::{agent, mesh, node};
 use crate::failure::{Failure, Result};
 use crate::instance::Instance;
 
-/// How long a program has to end when it is told to. The supervisor ends all others first.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a program has to end when it is told to. The supervisor ends all others first, one after another (`patience`).
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Ends the programs of `sextant up`, and takes its pods down.
 pub(crate) fn run(instance: &Instance, args: &DownArgs) -> Result<ExitCode> {

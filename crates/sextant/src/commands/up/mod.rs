@@ -7,6 +7,7 @@ mod child;
 mod down;
 mod idle;
 pub(crate) mod member;
+mod metrics;
 mod node;
 mod programs;
 mod reset;
@@ -97,6 +98,10 @@ pub(crate) fn run(instance: &Instance, args: &UpArgs) -> Result<ExitCode> {
             supervisor.end(false);
             return Err(failure);
         }
+    }
+    // Where control is somebody else's, a mesh may be, too.
+    if !args.mesh && !args.without.iter().any(|name| name == "control") {
+        metrics::unregister(&places);
     }
     match storage::ensure(&places) {
         Ok(storage) => supervisor::say(&storage.words()),
