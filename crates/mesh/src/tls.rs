@@ -119,7 +119,13 @@ impl Tls {
                 }
                 Err(e) => {
                     self.ready = false;
-                    self.tell_why(came.get_mut(taken..).unwrap_or_default());
+                    // What is no record of TLS would be found wrong once more, and nothing behind it is one.
+                    let is_unread = matches!(
+                        e,
+                        Error::InvalidMessage(_) | Error::DecryptError | Error::PeerSentOversizedRecord
+                    );
+                    let rest = if is_unread { came.len() } else { taken };
+                    self.tell_why(came.get_mut(rest..).unwrap_or_default());
                     return Err(e);
                 }
             }
