@@ -44,10 +44,10 @@ impl Ring {
         matches!(self, Self::Crash | Self::Interop | Self::Power)
     }
 
-    /// Whether it brings a kernel of its own. Such rings run one after the other beside those that have the machine; fuzzing could be in
-    /// either row, and both take equally long so.
+    /// Whether it brings a kernel of its own, or needs none. Such rings run one after the other beside those that have the machine, which take
+    /// longer.
     fn is_elsewhere(self) -> bool {
-        matches!(self, Self::Vm | Self::Power)
+        matches!(self, Self::Vm | Self::Power | Self::Fuzz)
     }
 }
 
