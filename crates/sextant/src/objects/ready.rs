@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Server, condition, number, text};
+use super::{Call, JSON, Server, condition, list, number, selector, text};
 use crate::failure::{Failure, Result};
 
 /// How far an object is.
@@ -79,15 +79,14 @@ pub(crate) fn wait(
 
 /// The pods that an object selects; none where nobody can say.
 fn pods(server: &Server, object: &Value) -> Vec<Value> {
-    let Some(labels) = object.pointer("/spec/selector/matchLabels").and_then(Value::as_object) else {
+    // A claim selects volumes.
+    let is_of_pods = text(object, "/kind") != "PersistentVolumeClaim";
+    let Some(selector) = object.pointer("/spec/selector").filter(|_| is_of_pods).and_then(selector) else {
         return Vec::new();
     };
-    // Neither labels nor namespaces have characters that a path has to encode, but for the stroke of a label's prefix.
-    let labels = labels.iter().map(|(key, value)| format!("{key}%3D{}", value.as_str().unwrap_or_default()));
-    let selector = labels.collect::<Vec<_>>().join("%2C").replace('/', "%2F");
-    let namespace = text(object, "/metadata/namespace");
-    let found = server.get(&format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}"));
-    found.ok().and_then(|mut list| list["items"].as_array_mut().map(std::mem::take)).unwrap_or_default()
+    let path = format!("/api/v1/namespaces/{}/pods", text(object, "/metadata/namespace"));
+    let found = server.ask(Call::get(&path, JSON).with("labelSelector", &selector));
+    found.map(|found| list(&found, "/items").to_vec()).unwrap_or_default()
 }
 
 /// What keeps a pod from being ready, in the words of who looks after it.
@@ -95,8 +94,9 @@ fn held_up(pod: &Value) -> Option<String> {
     let name = text(pod, "/metadata/name");
     let unplaced = condition(pod, "PodScheduled").filter(|one| text(one, "/status") == "False");
     let waiting = || {
-        let lists = ["initContainerStatuses", "containerStatuses"].into_iter();
-        let mut all = lists.filter_map(|list| pod["status"][list].as_array()).flatten();
+        let mut all = ["/status/initContainerStatuses", "/status/containerStatuses"]
+            .into_iter()
+            .flat_map(|at| list(pod, at));
         all.find_map(|one| Some(text(one, "/state/waiting/message")).filter(|message| !message.is_empty()))
     };
     let why = match unplaced {

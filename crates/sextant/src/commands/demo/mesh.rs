@@ -12,7 +12,7 @@ use super::{Story, app, examples};
 use crate::cli::CriArgs;
 use crate::failure::{Context, Failure, Result};
 use crate::objects::apply::Applied;
-use crate::objects::{Call, Server, list, ready, text};
+use crate::objects::{Call, JSON, Server, list, ready, text};
 use crate::pods::Runtime;
 
 /// The split, which is changed.
@@ -87,7 +87,7 @@ impl Tally {
 
 /// The pod of this deployment.
 fn pod(server: &Server, app: &str) -> Result<serde_json::Value> {
-    let pods = server.get(&format!("{PODS}?labelSelector=app%3D{app}"))?;
+    let pods = server.ask(Call::get(PODS, JSON).with("labelSelector", &format!("app={app}")))?;
     let pod = list(&pods, "/items").first().cloned();
     pod.ok_or_else(|| Failure::new(format!("the deployment {app} has no pod")))
 }
