@@ -1,4 +1,5 @@
-//! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
+//! Which pods are captured: those of this node that the model says are members, from when somebody tells of their sandboxes, or the runtime lists them as
+//! ready, until they are not; and which are closed meanwhile.
 
 mod datagrams;
 mod guard;
@@ -86,7 +87,7 @@ struct Captured {
     /// From whom it takes datagrams now.
     datagrams: Datagrams,
     /// Where its links end.
-    known: sources::Known,
+    links: sources::Links,
     /// Somebody has told of it, and the runtime does not list it yet.
     awaited: Option<Awaited>,
     /// The rules, which go with it.
