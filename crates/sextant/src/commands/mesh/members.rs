@@ -433,9 +433,9 @@ impl Members {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
-                let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
+                let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
                 let captured =
-                    Captured { sandbox, network, kept, netns, is_closed, datagrams, known, awaited, capture };
+                    Captured { sandbox, network, kept, netns, is_closed, datagrams, links, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }

@@ -88,22 +88,22 @@ impl Reports {
     }
 
     /// What came since the look before, and all that there is now; where there was none, nothing came.
-    fn look(&self, before: Option<&Counts>) -> io::Result<(BTreeMap<flows::Way, Requests>, Counts)> {
+    fn look(&self, before: Option<&Counts>) -> io::Result<(BTreeMap<flows::Parties, Requests>, Counts)> {
         let snapshot = self.known.looker().look()?;
         let rows = snapshot.series.iter().filter(|counted| !counted.is_inside()).map(|counted| {
             let numbers = &counted.numbers;
             let (successes, failures) = (numbers.successes(), numbers.failures());
             let requests = Requests { successes, failures, latency: numbers.latency.clone() };
-            (counted.number, self.way_of(counted, &snapshot.tables), requests)
+            (counted.number, self.parties_of(counted, &snapshot.tables), requests)
         });
         let (flows, now) = news(rows, before.unwrap_or(&Counts::new()));
         Ok((if before.is_some() { flows } else { BTreeMap::new() }, now))
     }
 
     /// Which way it went; none of what is no Service's, or of a pod that nobody remembers.
-    fn way_of(&self, counted: &Counted, tables: &Tables) -> Option<flows::Way> {
+    fn parties_of(&self, counted: &Counted, tables: &Tables) -> Option<flows::Parties> {
         let name = |service| tables.service(service).map(|(name, _)| name.clone());
-        Some(flows::Way {
+        Some(flows::Parties {
             client: self.known.pod(counted.client)?,
             service: counted.frontend.and_then(name)?,
             backend: counted.backend.and_then(name),
@@ -121,10 +121,10 @@ enum Unheard {
 
 /// What came of each way since a look before, and what there is now.
 fn news(
-    rows: impl Iterator<Item = (u64, Option<flows::Way>, Requests)>,
+    rows: impl Iterator<Item = (u64, Option<flows::Parties>, Requests)>,
     before: &Counts,
-) -> (BTreeMap<flows::Way, Requests>, Counts) {
-    let (mut flows, mut now): (BTreeMap<flows::Way, Requests>, Counts) = (BTreeMap::new(), Counts::new());
+) -> (BTreeMap<flows::Parties, Requests>, Counts) {
+    let (mut flows, mut now): (BTreeMap<flows::Parties, Requests>, Counts) = (BTreeMap::new(), Counts::new());
     for (number, way, requests) in rows.filter(|(_, _, requests)| !requests.is_empty()) {
         let since = before.get(&number).map_or_else(|| requests.clone(), |before| requests.since(before));
         now.insert(number, requests);
@@ -142,9 +142,14 @@ mod tests {
 
     use super::*;
 
-    fn way(service: &str) -> flows::Way {
+    fn way(service: &str) -> flows::Parties {
         let name = |name: &str| Name::new("shop", name);
-        flows::Way { client: name("web"), service: name(service), backend: Some(name(service)), server: None }
+        flows::Parties {
+            client: name("web"),
+            service: name(service),
+            backend: Some(name(service)),
+            server: None,
+        }
     }
 
     fn requests(count: u64) -> Requests {
