@@ -35,8 +35,8 @@ use path::{How, Whom};
 use pods::Pods;
 use window::{Flow, Window};
 
-/// What the service that answers is called.
-const SERVICE: &str = "sextant-mesh-metrics";
+/// What the service is called that answers for `metrics.smi-spec.io`, in [`aggregation::NAMESPACE`].
+pub const SERVICE: &str = "sextant-mesh-metrics";
 /// Who this is, before people.
 const WHO: &str = "sextant control";
 /// After the API server has said nothing of who hands requests on that can be used.
