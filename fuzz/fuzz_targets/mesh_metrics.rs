@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use meshwire::contract::Validate;
-use meshwire::contract::flows::{Requests, Way, flows, reports};
+use meshwire::contract::flows::{Parties, Requests, flows, reports};
 use meshwire::contract::v1::ReportRequest;
 use prost::Message;
 
-fn summed(reports: Vec<ReportRequest>) -> BTreeMap<Way, Requests> {
-    let mut sums: BTreeMap<Way, Requests> = BTreeMap::new();
-    for (way, requests) in reports.into_iter().flat_map(flows) {
-        sums.entry(way).or_default().merge(&requests);
+fn summed(reports: Vec<ReportRequest>) -> BTreeMap<Parties, Requests> {
+    let mut sums: BTreeMap<Parties, Requests> = BTreeMap::new();
+    for (parties, requests) in reports.into_iter().flat_map(flows) {
+        sums.entry(parties).or_default().merge(&requests);
     }
     sums
 }

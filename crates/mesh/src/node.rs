@@ -181,16 +181,7 @@ impl Looker {
     /// # Errors
     /// The node has ended.
     pub fn look(&self) -> io::Result<Snapshot> {
-        let Whole { counts, idle, swaps, lost, networks, tables } = self.ask(Command::Look)?;
-        let (mut series, mut behind) = (Vec::new(), None);
-        loop {
-            let (piece, next) = self.ask(|answer| Command::Read(behind, answer))?;
-            series.extend(piece);
-            if next.is_none() {
-                break;
-            }
-            behind = next;
-        }
+        let (Whole { counts, idle, swaps, lost, networks, tables }, series) = self.read()?;
         let (mut endpoints, mut behind) = (Vec::new(), None);
         loop {
             let (piece, next) = self.ask(|answer| Command::View(behind, answer))?;
@@ -201,6 +192,27 @@ impl Looker {
             behind = next;
         }
         Ok(Snapshot { counts, idle, swaps, lost, networks, series, endpoints, tables })
+    }
+
+    /// What was counted until now, and the tables that name what it numbers: a part of [`Self::look`], for who needs no endpoints.
+    ///
+    /// # Errors
+    /// The node has ended.
+    pub fn counted(&self) -> io::Result<(Vec<Counted>, Arc<Tables>)> {
+        self.read().map(|(whole, series)| (series, whole.tables))
+    }
+
+    fn read(&self) -> io::Result<(Whole, Vec<Counted>)> {
+        let whole = self.ask(Command::Look)?;
+        let (mut series, mut behind) = (Vec::new(), None);
+        loop {
+            let (piece, next) = self.ask(|answer| Command::Read(behind, answer))?;
+            series.extend(piece);
+            if next.is_none() {
+                return Ok((whole, series));
+            }
+            behind = next;
+        }
     }
 
     /// Has a line of each request and connection that ends go there, in place of where they went before; nowhere, if that is nowhere. Nobody waits for who

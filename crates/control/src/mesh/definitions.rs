@@ -3,13 +3,19 @@
 //! What somebody else has made stays as it is, and so does what a newer one than this has made: each that was made here says as which of those that
 //! there were.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::{Client, Error, ResourceExt as _};
-use smi::contract::{CRDS, Crd};
+use smi::contract::{CRDS, Crd, Kind};
 use tokio::time::{Instant, sleep};
 
+use super::kinds;
+
+/// So long nobody follows anything for them; what is not done by then is done beside it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// Where a definition says that it was made here, and as which.
 const REVISION: &str = "mesh.sextant.dev/definitions";
 /// The number of those that are made now: whoever changes one of them raises it.
@@ -26,42 +32,45 @@ const SERVED: Duration = Duration::from_secs(10);
 /// Sees that the server has them, and waits a while until it serves them: who follows the kinds then finds them at once. What it refuses is told, and left.
 pub(super) async fn ensure(client: &Client) {
     let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &resource());
-    let mut taken = Vec::new();
-    for crd in CRDS {
-        let mut told = false;
-        loop {
-            let Err(error) = put(&definitions, *crd).await else {
-                taken.push(*crd);
-                break;
-            };
-            let is_refused = is_refused(&error);
-            if is_refused || !std::mem::replace(&mut told, true) {
-                let then = if is_refused { "leaves it to others" } else { "tries again" };
-                let cause = client::causes(&error);
-                eprintln!(
-                    "sextant control: warning: mesh: cannot make definition {}: {cause}; {then}",
-                    crd.name
-                );
-            }
-            if is_refused {
-                break;
-            }
-            sleep(AGAIN).await;
-        }
-    }
+    let all = CRDS.iter().copied().map(|crd| make(&definitions, crd));
+    let mut taken: Vec<Crd> = join_all(all).await.into_iter().flatten().collect();
     let until = Instant::now() + SERVED;
-    for crd in taken {
-        while !is_served(client, crd).await.unwrap_or(false) {
-            if Instant::now() > until {
-                eprintln!("sextant control: warning: mesh: definition {} is not served yet", crd.name);
-                break;
-            }
-            sleep(SOON).await;
+    loop {
+        if let Ok(served) = kinds::served(client, &BTreeSet::new()).await {
+            taken.retain(|crd| !served.iter().any(|(kind, _)| is_of(*crd, *kind)));
         }
+        if taken.is_empty() {
+            return;
+        }
+        if Instant::now() > until {
+            break;
+        }
+        sleep(SOON).await;
+    }
+    for crd in taken {
+        eprintln!("sextant control: warning: mesh: definition {} is not served yet", crd.name);
     }
 }
 
-/// Makes a definition, or renews it.
+/// Makes a definition, or renews it, however long that takes; none where the server has refused it.
+async fn make(definitions: &Api<DynamicObject>, crd: Crd) -> Option<Crd> {
+    let mut told = false;
+    loop {
+        let Err(error) = put(definitions, crd).await else { return Some(crd) };
+        let is_refused = is_refused(&error);
+        if is_refused || !std::mem::replace(&mut told, true) {
+            let then = if is_refused { "leaves it to others" } else { "tries again" };
+            let cause = client::causes(&error);
+            eprintln!("sextant control: warning: mesh: cannot make definition {}: {cause}; {then}", crd.name);
+        }
+        if is_refused {
+            return None;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+/// Tries it once.
 async fn put(definitions: &Api<DynamicObject>, crd: Crd) -> kube::Result<()> {
     // Each of them can be read: the tests see to that.
     let Some(wanted) = wanted(crd) else { return Ok(()) };
@@ -101,18 +110,9 @@ fn renewed(mut there: DynamicObject, wanted: &DynamicObject, present: u32) -> Op
     Some(there)
 }
 
-/// Whether the server has the kind, in whatever version.
-async fn is_served(client: &Client, crd: Crd) -> kube::Result<bool> {
-    let Some((plural, group)) = crd.name.split_once('.') else { return Ok(true) };
-    let groups = client.list_api_groups().await?.groups;
-    let Some(group) = groups.into_iter().find(|one| one.name == group) else { return Ok(false) };
-    for version in group.versions {
-        let resources = client.list_api_group_resources(&version.group_version).await?.resources;
-        if resources.iter().any(|resource| resource.name == plural) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether a definition is that of a kind.
+fn is_of(crd: Crd, kind: Kind) -> bool {
+    crd.name.split_once('.') == Some((kind.plural(), kind.group()))
 }
 
 /// Whether the server has said that it will not, rather than that it cannot now.
@@ -147,6 +147,13 @@ mod tests {
         // As `cat crates/smi/crds/*.yaml | sha256sum` has it.
         let known = (1, "c26fbf71301ec68137ad065f5e832db02af909524811138e89918f134d48e1de");
         assert_eq!((PRESENT, digest.as_str()), known, "raise PRESENT, and write down both");
+    }
+
+    #[test]
+    fn each_definition_is_that_of_a_kind() {
+        for crd in CRDS {
+            assert_eq!(Kind::all().filter(|kind| is_of(*crd, *kind)).count(), 1, "{}", crd.name);
+        }
     }
 
     #[test]

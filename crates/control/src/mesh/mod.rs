@@ -25,6 +25,7 @@ use smi::compile::{Change, Compiler, Outcome, Settings};
 use smi::contract::Name;
 use tokio::sync::{mpsc, oneshot};
 
+pub use metrics::SERVICE as METRICS_SERVICE;
 pub use plane::{Address, Plane, TRUSTED, fuzz};
 
 /// Follows all of it for as long as it is polled. `told` is told of everything once all that there was is known, and from then on of what

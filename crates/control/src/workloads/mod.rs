@@ -52,6 +52,9 @@ const PACE: Pace = Pace {
     rate: None,
 };
 
+/// The label by which pods of one template of a Deployment are told from those of another; the name of their ReplicaSet ends with it.
+pub(crate) const TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// What has to come through the cache is asked about after this long, if nothing is heard.
 const LATE: Duration = Duration::from_secs(1);
 

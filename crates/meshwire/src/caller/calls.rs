@@ -22,7 +22,7 @@ impl super::Client {
         self.channel.unary("/sextant.mesh.v1.MeshControl/Sign", &request).await
     }
 
-    /// Tells what traffic the pods of this node have begun since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
+    /// Tells which requests of this node's pods have ended since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
     ///
     /// # Errors
     /// See [`grpc::Channel::unary`].

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use grpc::Failure;
 use prost::Message as _;
-use smi::contract::Name;
+use smi::contract::{Name, is_name};
 use smi::latency::{Histogram, PLACES};
 
 use super::v1::{Flow, Latencies, Named, ReportRequest};
@@ -13,12 +13,10 @@ use super::v1::{Flow, Latencies, Named, ReportRequest};
 pub const REPORT: usize = 32 * 1024;
 /// The most flows of one report.
 pub const FLOWS: usize = 4096;
-/// The longest name, in bytes.
-const NAME: usize = 253;
 
-/// Which way requests went.
+/// Between whom requests went.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Way {
+pub struct Parties {
     /// The pod that has asked.
     pub client: Name,
     /// The Service that it has asked.
@@ -73,13 +71,13 @@ fn name(named: Named) -> Name {
     Name::new(named.namespace, named.name)
 }
 
-fn flow(way: &Way, requests: &Requests) -> Flow {
+fn flow(parties: &Parties, requests: &Requests) -> Flow {
     let parts = requests.latency.parts();
     Flow {
-        client: Some(named(&way.client)),
-        service: Some(named(&way.service)),
-        backend: way.backend.as_ref().map(named),
-        server: way.server.as_ref().map(named),
+        client: Some(named(&parties.client)),
+        service: Some(named(&parties.service)),
+        backend: parties.backend.as_ref().map(named),
+        server: parties.server.as_ref().map(named),
         successes: requests.successes,
         failures: requests.failures,
         latencies: Some(Latencies {
@@ -93,11 +91,11 @@ fn flow(way: &Way, requests: &Requests) -> Flow {
 
 /// The reports that tell of these flows; none where there are none.
 #[must_use]
-pub fn reports(node: &str, token: &str, flows: &BTreeMap<Way, Requests>) -> Vec<ReportRequest> {
+pub fn reports(node: &str, token: &str, flows: &BTreeMap<Parties, Requests>) -> Vec<ReportRequest> {
     let mut reports: Vec<ReportRequest> = Vec::new();
     let mut length = 0;
-    for (way, requests) in flows {
-        let flow = flow(way, requests);
+    for (parties, requests) in flows {
+        let flow = flow(parties, requests);
         let size = flow.encoded_len();
         let is_full = length + size > REPORT;
         match reports.last_mut() {
@@ -120,13 +118,13 @@ pub fn reports(node: &str, token: &str, flows: &BTreeMap<Way, Requests>) -> Vec<
 
 /// The flows of a report that is valid.
 #[must_use]
-pub fn flows(report: ReportRequest) -> Vec<(Way, Requests)> {
+pub fn flows(report: ReportRequest) -> Vec<(Parties, Requests)> {
     let read = |flow: Flow| {
         let latency = flow.latencies.map(|latencies| {
             let parts = latencies.parts.iter().map(|part| usize::try_from(*part).unwrap_or(PLACES));
             Histogram::of(parts.zip(latencies.counts.iter().copied()), latencies.micros)
         });
-        let way = Way {
+        let parties = Parties {
             client: name(flow.client?),
             service: name(flow.service?),
             backend: flow.backend.map(name),
@@ -137,7 +135,7 @@ pub fn flows(report: ReportRequest) -> Vec<(Way, Requests)> {
             failures: flow.failures,
             latency: latency.unwrap_or_default(),
         };
-        Some((way, requests))
+        Some((parties, requests))
     };
     report.flows.into_iter().filter_map(read).collect()
 }
@@ -179,20 +177,13 @@ pub(super) fn check(flows: &[Flow]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether an object may be called so, as far as it matters: it ends up in answers and in nothing else.
-fn is_name(text: &str) -> bool {
-    let is_of_names =
-        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    (1..=NAME).contains(&text.len()) && text.bytes().all(is_of_names)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Validate as _;
     use super::*;
 
-    fn way(number: usize) -> Way {
-        Way {
+    fn parties(number: usize) -> Parties {
+        Parties {
             client: Name::new("shop", format!("web-{number}")),
             service: Name::new("shop", "api"),
             backend: (!number.is_multiple_of(2)).then(|| Name::new("shop", "api-v2")),
@@ -208,21 +199,22 @@ mod tests {
 
     #[test]
     fn what_is_told_comes_out_of_reports_that_are_short_enough() {
-        let told: BTreeMap<Way, Requests> = (0..2000).map(|number| (way(number), requests(number))).collect();
+        let told: BTreeMap<Parties, Requests> =
+            (0..2000).map(|number| (parties(number), requests(number))).collect();
         let all = reports("node-1", &"t".repeat(1024), &told);
         assert!(all.len() > 1);
         for report in &all {
             report.validate().unwrap();
             assert!(report.encoded_len() < 64 * 1024, "{}", report.encoded_len());
         }
-        let read: BTreeMap<Way, Requests> = all.into_iter().flat_map(flows).collect();
+        let read: BTreeMap<Parties, Requests> = all.into_iter().flat_map(flows).collect();
         assert_eq!(read, told);
         assert!(reports("node-1", "", &BTreeMap::new()).is_empty());
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_its_place() {
-        let one: BTreeMap<Way, Requests> = [(way(3), requests(40))].into();
+        let one: BTreeMap<Parties, Requests> = [(parties(3), requests(40))].into();
         let good = reports("node-1", "", &one).remove(0);
         assert_eq!(good.validate(), Ok(()));
         let refused = |change: &dyn Fn(&mut ReportRequest)| {

@@ -154,7 +154,7 @@ pub trait MeshControl: Send + Sync + 'static {
         std::future::ready(Err(grpc::Status::unimplemented("Sign")))
     }
 
-    /// Tells what traffic the pods of this node have begun since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
+    /// Tells which requests of this node's pods have ended since it was told before. UNIMPLEMENTED: nobody asks this control plane for it.
     fn report(
         &self,
         request: ReportRequest,

@@ -46,7 +46,8 @@ impl<'de> Deserialize<'de> for Name {
 }
 
 /// Whether it may name an object: RFC 1123, as Kubernetes has it.
-pub(crate) fn is_name(text: &str) -> bool {
+#[must_use]
+pub fn is_name(text: &str) -> bool {
     let part = |part: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         part.bytes().all(|byte| inner(byte) || byte == b'-')

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 pub use crds::{CRDS, Crd};
 pub use finding::{Finding, Reason};
-pub use meta::{Id, Kind, Meta, Name};
+pub use meta::{Id, Kind, Meta, Name, is_name};
 use part::Notes;
 pub(crate) use part::{MOST, cut};
 

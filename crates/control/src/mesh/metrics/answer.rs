@@ -66,6 +66,15 @@ pub(super) fn sums<'a>(
     sums
 }
 
+/// The requests that one object of a kind was asked.
+pub(super) fn sum<'a>(flows: impl Iterator<Item = &'a (Flow, Requests)>, kind: Kind, of: Of<'_>) -> Requests {
+    let mut sum = Requests::default();
+    for (_, requests) in flows.filter(|(flow, _)| asked(flow, kind).any(|one| one == of)) {
+        sum.merge(requests);
+    }
+    sum
+}
+
 /// The other end, as an object of this kind if it belongs to one, else as what has made it, or as it is.
 fn other(party: &Party, kind: Kind) -> Reference {
     if let Some((namespace, name)) = of_pod(party, kind) {

@@ -22,21 +22,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::{Client, Error};
-use meshwire::contract::flows::{Requests, Way};
+use meshwire::contract::flows::{Parties, Requests};
 use serde::Serialize;
 use smi::contract::Name;
 use smi::contract::metrics::API_VERSION;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use answer::{Saying, edges, of, sums};
+use answer::{Saying, edges, of, sum, sums};
 use kinds::Kind;
 use path::{How, Whom};
 use pods::Pods;
 use window::{Flow, Window};
 
-/// What the service that answers is called.
-const SERVICE: &str = "sextant-mesh-metrics";
+/// What the service is called that answers for `metrics.smi-spec.io`, in [`aggregation::NAMESPACE`].
+pub const SERVICE: &str = "sextant-mesh-metrics";
 /// Who this is, before people.
 const WHO: &str = "sextant control";
 /// After the API server has said nothing of who hands requests on that can be used.
@@ -59,15 +59,18 @@ struct State {
 
 impl State {
     /// Takes what a node tells. What is not of its own pods is not its to tell, and of a pod that nobody knows nothing can be said.
-    fn take(&mut self, node: &str, flows: Vec<(Way, Requests)>, now: Instant) {
+    fn take(&mut self, node: &str, flows: Vec<(Parties, Requests)>, now: Instant) {
         let mut known = Vec::with_capacity(flows.len());
-        for (way, requests) in flows {
-            let Some(client) = self.pods.find(&way.client).filter(|client| client.node == node) else {
+        for (parties, requests) in flows {
+            let Some(client) = self.pods.find(&parties.client).filter(|client| client.node == node) else {
                 continue;
             };
-            let server = way.server.as_ref().and_then(|server| self.pods.find(server));
+            let server = parties.server.as_ref().and_then(|server| self.pods.find(server));
             let (client, server) = (client.clone(), server.cloned());
-            known.push((Flow { client, service: way.service, backend: way.backend, server }, requests));
+            known.push((
+                Flow { client, service: parties.service, backend: parties.backend, server },
+                requests,
+            ));
         }
         self.window.take(node, known, now);
     }
@@ -89,7 +92,7 @@ impl Metrics {
     }
 
     /// Takes what a node tells.
-    pub(super) fn take(&self, node: &str, flows: Vec<(Way, Requests)>) {
+    pub(super) fn take(&self, node: &str, flows: Vec<(Parties, Requests)>) {
         self.state().take(node, flows, Instant::now());
     }
 
@@ -203,8 +206,7 @@ impl Metrics {
         }
         let requests = {
             let state = self.state();
-            let mut sums = sums(state.window.last(how.window, Instant::now()), kind);
-            sums.remove(&(namespace, name)).unwrap_or_default()
+            sum(state.window.last(how.window, Instant::now()), kind, (namespace, name))
         };
         written(&saying.one(&object, answer::all(), &requests))
     }

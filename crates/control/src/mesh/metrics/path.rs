@@ -5,6 +5,7 @@ use std::time::Duration;
 use client::aggregation::selector;
 use client::query::Query;
 use kube::core::Selector;
+use smi::contract::gateway::milliseconds;
 use smi::contract::metrics::API_VERSION;
 
 use super::kinds::Kind;
@@ -77,22 +78,10 @@ impl How {
     }
 }
 
-/// A window in Go's notation: whole hours, minutes and seconds.
+/// A window: whole seconds, in whatever units.
 fn duration(text: &str) -> Option<Duration> {
-    let (mut all, mut rest) = (0_u64, text);
-    while !rest.is_empty() {
-        let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
-        let (digits, tail) = rest.split_at_checked(end)?;
-        let factor = match tail.chars().next()? {
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
-            _ => return None,
-        };
-        all = digits.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(all)?;
-        rest = tail.get(1..)?;
-    }
-    (1..=LONGEST.as_secs()).contains(&all).then(|| Duration::from_secs(all))
+    let seconds = milliseconds(text).filter(|all| all.is_multiple_of(1000))? / 1000;
+    (1..=LONGEST.as_secs()).contains(&seconds).then(|| Duration::from_secs(seconds))
 }
 
 /// The same as Go writes it.

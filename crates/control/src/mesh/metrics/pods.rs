@@ -10,9 +10,8 @@ use smi::contract::Name;
 use tokio::time::Instant;
 
 use super::kinds::Kind;
+use crate::workloads::TEMPLATE_HASH;
 
-/// The label that a Deployment's controller gives to the pods of each of its ReplicaSets; the set's name ends with it.
-const HASH: &str = "pod-template-hash";
 /// For so long a pod that is gone is known: what it has done last is told after that.
 const KEPT: Duration = Duration::from_mins(1);
 
@@ -34,7 +33,7 @@ impl Party {
         let known = owner
             .and_then(|owner| Some((Kind::of_owner(&owner.api_version, &owner.kind)?, owner.name.clone())));
         if let Some((kind, name)) = known {
-            let hash = pod.labels().get(HASH).filter(|_| kind == Kind::ReplicaSet);
+            let hash = pod.labels().get(TEMPLATE_HASH).filter(|_| kind == Kind::ReplicaSet);
             let deployment = hash.and_then(|hash| name.strip_suffix(hash.as_str())?.strip_suffix('-'));
             let deployment = deployment.map(|deployment| (Kind::Deployment, deployment.to_owned()));
             owners.push((kind, name));
@@ -93,7 +92,7 @@ mod tests {
     fn owners(api_version: &str, kind: &str, name: &str, hash: &str) -> Vec<(Kind, String)> {
         let owner =
             json!({"apiVersion": api_version, "kind": kind, "name": name, "uid": "u", "controller": true});
-        let pod = pod(json!({"labels": {HASH: hash}, "ownerReferences": [owner]}));
+        let pod = pod(json!({"labels": {TEMPLATE_HASH: hash}, "ownerReferences": [owner]}));
         Party::of(&Name::new("shop", "web"), &pod).owners
     }
 

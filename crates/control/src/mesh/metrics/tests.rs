@@ -5,14 +5,14 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use meshwire::contract::flows::{Requests, Way};
+use meshwire::contract::flows::{Parties, Requests};
 use serde_json::{Value, json};
 use smi::contract::Name;
 use smi::latency::{Histogram, place};
 use tokio::time::Instant;
 
 use super::State;
-use super::answer::{self, Saying, edges, sums};
+use super::answer::{self, Saying, edges, sum, sums};
 use super::kinds::Kind;
 use super::path::How;
 
@@ -36,8 +36,13 @@ fn requests(count: u64, milliseconds: u64) -> Requests {
     Requests { successes: count, failures: 1, latency }
 }
 
-fn way(client: &str, backend: Option<&str>, server: Option<&str>) -> Way {
-    Way { client: name(client), service: name("api"), backend: backend.map(name), server: server.map(name) }
+fn parties(client: &str, backend: Option<&str>, server: Option<&str>) -> Parties {
+    Parties {
+        client: name(client),
+        service: name("api"),
+        backend: backend.map(name),
+        server: server.map(name),
+    }
 }
 
 /// Two pods of a Deployment and one of their own ask a Service, which has a pod of a StatefulSet, or another Service behind a split.
@@ -55,12 +60,12 @@ fn state() -> (State, Instant) {
             .unwrap();
     state.pods.take(&name("alone"), Some(&alone), now);
     let told = vec![
-        (way("web-1", Some("api"), Some("api-0")), requests(10, 1)),
-        (way("web-2", Some("api-v2"), Some("api-0")), requests(20, 100)),
-        (way("alone", None, None), requests(0, 1)),
+        (parties("web-1", Some("api"), Some("api-0")), requests(10, 1)),
+        (parties("web-2", Some("api-v2"), Some("api-0")), requests(20, 100)),
+        (parties("alone", None, None), requests(0, 1)),
         // Not its own, and nobody's.
-        (way("api-0", Some("api"), Some("api-0")), requests(1000, 1)),
-        (way("nobody", Some("api"), Some("api-0")), requests(1000, 1)),
+        (parties("api-0", Some("api"), Some("api-0")), requests(1000, 1)),
+        (parties("nobody", Some("api"), Some("api-0")), requests(1000, 1)),
     ];
     state.take("node-1", told, now);
     (state, now)
@@ -73,6 +78,19 @@ fn counted(state: &State, now: Instant, kind: Kind) -> Vec<(String, u64, u64)> {
         (format!("{namespace}/{name}"), requests.successes, requests.failures)
     };
     sums.iter().map(row).collect()
+}
+
+#[test]
+fn one_object_is_asked_what_it_is_asked_among_all() {
+    let (state, now) = state();
+    for kind in Kind::all() {
+        let all = sums(state.window.last(ALL, now), kind);
+        for (of, requests) in &all {
+            assert_eq!(sum(state.window.last(ALL, now), kind, *of), *requests, "{kind:?} {of:?}");
+        }
+    }
+    let nobody = sum(state.window.last(ALL, now), Kind::Pod, ("shop", "web-1"));
+    assert_eq!(nobody, Requests::default());
 }
 
 fn row(of: &str, successes: u64, failures: u64) -> (String, u64, u64) {
@@ -99,7 +117,7 @@ fn what_was_asked_is_counted_for_all_that_it_belongs_to() {
 fn what_a_node_says_of_others_pods_does_not_count() {
     let (mut state, now) = state();
     let before = counted(&state, now, Kind::Pod);
-    state.take("node-2", vec![(way("web-1", Some("api"), Some("api-0")), requests(5, 1))], now);
+    state.take("node-2", vec![(parties("web-1", Some("api"), Some("api-0")), requests(5, 1))], now);
     assert_eq!(counted(&state, now, Kind::Pod), before);
 }
 

@@ -16,12 +16,14 @@ mod told;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use smi::compile::{Outcome, Settings};
 use smi::contract::Name;
+use tokio::time::timeout;
 
 use super::definitions;
 use super::metrics::Metrics;
@@ -91,8 +93,8 @@ impl Plane {
         })
     }
 
-    /// Follows the cluster and answers nodes at these addresses, for as long as it is polled. With `defines` it sees first that the cluster has the definitions
-    /// of SMI's kinds.
+    /// Follows the cluster and answers nodes at these addresses, for as long as it is polled. With `defines` it sees that the cluster has the definitions
+    /// of SMI's kinds, and gives that a while before it follows anything.
     ///
     /// # Errors
     /// A text for people: one of the addresses, or that of metrics, cannot be listened on.
@@ -105,17 +107,26 @@ impl Plane {
             }
         };
         let following = async {
+            let mut defining = pin!(async {
+                if defines {
+                    definitions::ensure(&self.client).await;
+                }
+            });
             // A kind that comes later is found later.
-            if defines {
-                definitions::ensure(&self.client).await;
-            }
+            let is_done = timeout(definitions::PATIENCE, defining.as_mut()).await.is_ok();
+            let late = async move {
+                if !is_done {
+                    defining.await;
+                }
+            };
             let metrics = self.metrics.clone();
             let seen = move |name: &Name, pod: Option<&Pod>| {
                 if let Some(metrics) = &metrics {
                     metrics.sees(name, pod);
                 }
             };
-            super::follow_pods(&self.client, self.settings.clone(), None, told, seen).await;
+            let following = super::follow_pods(&self.client, self.settings.clone(), None, told, seen);
+            tokio::join!(following, late);
         };
         let answering = async {
             match &self.metrics {

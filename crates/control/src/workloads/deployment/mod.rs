@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::awaited::{Awaited, What};
 use super::owned::{self, Selecting};
-use super::{Context, hands, pods, status};
+use super::{Context, TEMPLATE_HASH, hands, pods, status};
 use plan::View;
 
 impl Selecting for Deployment {
@@ -160,9 +160,9 @@ impl Controller {
         let mut annotations = revision::annotations(deployment, None, &view.old);
         annotations.extend(shares(deployment));
         let mut template = serde_json::to_value(&spec.template).map_err(Error::SerdeError)?;
-        template["metadata"]["labels"][revision::HASH] = json!(hash);
+        template["metadata"]["labels"][TEMPLATE_HASH] = json!(hash);
         let mut selector = serde_json::to_value(&spec.selector).map_err(Error::SerdeError)?;
-        selector["matchLabels"][revision::HASH] = json!(hash);
+        selector["matchLabels"][TEMPLATE_HASH] = json!(hash);
         let set = json!({
             "metadata": {
                 "name": name.name, "namespace": name.namespace, "annotations": annotations,

@@ -8,10 +8,8 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::{Resource, ResourceExt as _};
 use serde_json::Value;
 
-use crate::workloads::pods;
+use crate::workloads::{TEMPLATE_HASH, pods};
 
-/// The label by which pods of one template are told from those of another.
-pub(super) const HASH: &str = "pod-template-hash";
 /// On a set and its Deployment: the how manieth template it is.
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// On a set: which ones it has been before.
@@ -41,7 +39,7 @@ pub(super) fn number<K: Resource>(object: &K, annotation: &str) -> Option<i64> {
 fn plain(template: Option<&PodTemplateSpec>) -> Value {
     let mut template = template.cloned().unwrap_or_default();
     if let Some(labels) = template.metadata.as_mut().and_then(|metadata| metadata.labels.as_mut()) {
-        labels.remove(HASH);
+        labels.remove(TEMPLATE_HASH);
     }
     serde_json::to_value(template).unwrap_or_default()
 }

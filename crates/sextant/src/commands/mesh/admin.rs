@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::from_slice;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::accept::each;
 use super::known::Known;
 use super::lines::Lines;
 use super::wire::{Answer, Question};
@@ -22,23 +22,11 @@ const MANY: usize = 128;
 
 /// Answers for as long as it is polled.
 pub(super) async fn serve(listener: UnixListener, known: Known, lines: Arc<Lines>) {
-    let places = Arc::new(Semaphore::new(MANY));
-    loop {
-        // Closed it never is.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let (known, lines) = (known.clone(), lines.clone());
-                tokio::spawn(async move {
-                    // Whoever goes away does not want to know.
-                    let _gone = answer(stream, &known, &lines).await;
-                    drop(place);
-                });
-            }
-            // It passes, or nothing here would help.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
+    let hear = move |stream| {
+        let (known, lines) = (known.clone(), lines.clone());
+        async move { answer(stream, &known, &lines).await }
+    };
+    each(listener, MANY, hear).await;
 }
 
 async fn answer(stream: UnixStream, known: &Known, lines: &Lines) -> std::io::Result<()> {

@@ -1,4 +1,5 @@
-//! Which pods are captured: those of this node that the model says are members, while their sandboxes are ready.
+//! Which pods are captured: those of this node that the model says are members, from when somebody tells of their sandboxes, or the runtime lists them as
+//! ready, until they are not; and which are closed meanwhile.
 
 mod datagrams;
 mod guard;
@@ -86,7 +87,7 @@ struct Captured {
     /// From whom it takes datagrams now.
     datagrams: Datagrams,
     /// Where its links end.
-    known: sources::Known,
+    links: sources::Links,
     /// Somebody has told of it, and the runtime does not list it yet.
     awaited: Option<Awaited>,
     /// The rules, which go with it.
@@ -432,9 +433,9 @@ impl Members {
                 self.last += 1;
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
-                let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
+                let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
                 let captured =
-                    Captured { sandbox, network, kept, netns, is_closed, datagrams, known, awaited, capture };
+                    Captured { sandbox, network, kept, netns, is_closed, datagrams, links, awaited, capture };
                 self.captured.insert(name.clone(), captured);
                 Ok(())
             }

@@ -1,5 +1,6 @@
 //! `sextant mesh`: the mesh's proxy for the pods of this node, beside any API server and any CRI runtime; and what is asked of one that runs.
 
+mod accept;
 mod admin;
 mod ask;
 mod identities;

@@ -46,8 +46,8 @@ impl Reports {
             is_heard |= self.client.has_changed().unwrap_or_default();
             let client = self.client.borrow_and_update().clone();
             let Some(client) = client.filter(|_| is_heard) else {
-                // Before the first connection nobody was served, and nothing is forgotten by this.
-                if looked.elapsed() > KEPT {
+                // Before the first connection nobody was served, and nothing is forgotten by this. Where nobody asks there is nothing to go on from.
+                if before.is_some() && looked.elapsed() > KEPT {
                     before = self.look(None).ok().map(|(_, now)| now);
                     looked = Instant::now();
                 }
@@ -56,7 +56,7 @@ impl Reports {
             looked = Instant::now();
             match self.tell(&client, &mut before).await {
                 Ok(()) => told = false,
-                Err(Unheard::Unasked) => is_heard = false,
+                Err(Unheard::Unasked) => (is_heard, before) = (false, None),
                 Err(Unheard::Failed(why)) => {
                     if !std::mem::replace(&mut told, true) {
                         eprintln!(
@@ -88,22 +88,22 @@ impl Reports {
     }
 
     /// What came since the look before, and all that there is now; where there was none, nothing came.
-    fn look(&self, before: Option<&Counts>) -> io::Result<(BTreeMap<flows::Way, Requests>, Counts)> {
-        let snapshot = self.known.looker().look()?;
-        let rows = snapshot.series.iter().filter(|counted| !counted.is_inside()).map(|counted| {
+    fn look(&self, before: Option<&Counts>) -> io::Result<(BTreeMap<flows::Parties, Requests>, Counts)> {
+        let (series, tables) = self.known.looker().counted()?;
+        let rows = series.iter().filter(|counted| !counted.is_inside()).map(|counted| {
             let numbers = &counted.numbers;
             let (successes, failures) = (numbers.successes(), numbers.failures());
             let requests = Requests { successes, failures, latency: numbers.latency.clone() };
-            (counted.number, self.way_of(counted, &snapshot.tables), requests)
+            (counted.number, self.parties_of(counted, &tables), requests)
         });
         let (flows, now) = news(rows, before.unwrap_or(&Counts::new()));
         Ok((if before.is_some() { flows } else { BTreeMap::new() }, now))
     }
 
-    /// Which way it went; none of what is no Service's, or of a pod that nobody remembers.
-    fn way_of(&self, counted: &Counted, tables: &Tables) -> Option<flows::Way> {
+    /// Between whom it was; none of what is no Service's, or of a pod that nobody remembers.
+    fn parties_of(&self, counted: &Counted, tables: &Tables) -> Option<flows::Parties> {
         let name = |service| tables.service(service).map(|(name, _)| name.clone());
-        Some(flows::Way {
+        Some(flows::Parties {
             client: self.known.pod(counted.client)?,
             service: counted.frontend.and_then(name)?,
             backend: counted.backend.and_then(name),
@@ -119,17 +119,17 @@ enum Unheard {
     Failed(String),
 }
 
-/// What came of each way since a look before, and what there is now.
+/// What came between each since a look before, and what there is now.
 fn news(
-    rows: impl Iterator<Item = (u64, Option<flows::Way>, Requests)>,
+    rows: impl Iterator<Item = (u64, Option<flows::Parties>, Requests)>,
     before: &Counts,
-) -> (BTreeMap<flows::Way, Requests>, Counts) {
-    let (mut flows, mut now): (BTreeMap<flows::Way, Requests>, Counts) = (BTreeMap::new(), Counts::new());
-    for (number, way, requests) in rows.filter(|(_, _, requests)| !requests.is_empty()) {
+) -> (BTreeMap<flows::Parties, Requests>, Counts) {
+    let (mut flows, mut now): (BTreeMap<flows::Parties, Requests>, Counts) = (BTreeMap::new(), Counts::new());
+    for (number, parties, requests) in rows.filter(|(_, _, requests)| !requests.is_empty()) {
         let since = before.get(&number).map_or_else(|| requests.clone(), |before| requests.since(before));
         now.insert(number, requests);
-        if let Some(way) = way.filter(|_| !since.is_empty()) {
-            flows.entry(way).or_default().merge(&since);
+        if let Some(parties) = parties.filter(|_| !since.is_empty()) {
+            flows.entry(parties).or_default().merge(&since);
         }
     }
     (flows, now)
@@ -142,9 +142,14 @@ mod tests {
 
     use super::*;
 
-    fn way(service: &str) -> flows::Way {
+    fn parties(service: &str) -> flows::Parties {
         let name = |name: &str| Name::new("shop", name);
-        flows::Way { client: name("web"), service: name(service), backend: Some(name(service)), server: None }
+        flows::Parties {
+            client: name("web"),
+            service: name(service),
+            backend: Some(name(service)),
+            server: None,
+        }
     }
 
     fn requests(count: u64) -> Requests {
@@ -153,15 +158,15 @@ mod tests {
 
     #[test]
     fn each_request_is_told_once() {
-        let row = |number: u64, service: &str, count: u64| (number, Some(way(service)), requests(count));
+        let row = |number: u64, service: &str, count: u64| (number, Some(parties(service)), requests(count));
         let (flows, before) =
             news([row(1, "api", 5), row(2, "api", 1), row(3, "db", 0)].into_iter(), &Counts::new());
         // Endpoints of one Service, whose pods nobody knows, are one.
-        assert_eq!(flows, BTreeMap::from([(way("api"), requests(6))]));
+        assert_eq!(flows, BTreeMap::from([(parties("api"), requests(6))]));
         // An endpoint has come to an end and another has its address: both go on counting by numbers of their own.
         let rows = [row(1, "api", 7), row(4, "api", 2), row(2, "api", 1), row(3, "db", 9)];
         let (flows, before) = news(rows.into_iter(), &before);
-        assert_eq!(flows, BTreeMap::from([(way("api"), requests(4)), (way("db"), requests(9))]));
+        assert_eq!(flows, BTreeMap::from([(parties("api"), requests(4)), (parties("db"), requests(9))]));
         let (flows, before) = news([row(4, "api", 2)].into_iter(), &before);
         assert!(flows.is_empty() && before.len() == 1, "what is forgotten there is forgotten here");
         // Of whom nobody knows who it was it is not told later, either.

@@ -7,7 +7,6 @@ use std::future::pending;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use cni::mesh::{Answer, LONGEST, Question, SOCKET};
@@ -16,12 +15,12 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::geteuid;
 use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use super::accept::each;
 use super::members::Members;
 use crate::failure::Result;
 
@@ -81,23 +80,11 @@ impl Listening {
 }
 
 async fn serve(listener: UnixListener, tell: Sender<Told>) {
-    let places = Arc::new(Semaphore::new(MANY));
-    loop {
-        // Closed it never is.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let tell = tell.clone();
-                tokio::spawn(async move {
-                    // Whoever goes away does not want to know.
-                    let _gone = hear(stream, &tell).await;
-                    drop(place);
-                });
-            }
-            // It passes, or nothing here would help.
-            Err(_) => sleep(Duration::from_millis(50)).await,
-        }
-    }
+    let hear = move |stream| {
+        let tell = tell.clone();
+        async move { hear(stream, &tell).await }
+    };
+    each(listener, MANY, hear).await;
 }
 
 async fn hear(mut stream: UnixStream, tell: &Sender<Told>) -> io::Result<()> {

@@ -16,7 +16,7 @@ use super::http::{Filter, PathEdit, PathMatch};
 use super::meta::{Kind, Meta, Name};
 use super::part::{Field, Notes, Part};
 pub use matches::{Rank, RouteMatch};
-pub use timing::{Retry, Timeouts};
+pub use timing::{Retry, Timeouts, milliseconds};
 
 /// Which kind of route; of two on one port of a Service the first here has it (GEP-1294, route types).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -102,8 +102,9 @@ fn duration(part: &Part<'_>, name: &str, wrong: &mut Wrong) -> Option<u64> {
     milliseconds
 }
 
-/// GEP-2257: one to four parts, each of one to five digits and a unit.
-fn milliseconds(text: &str) -> Option<u64> {
+/// How many milliseconds a duration has, as GEP-2257 writes it: one to four parts, each of one to five digits and a unit.
+#[must_use]
+pub fn milliseconds(text: &str) -> Option<u64> {
     let (mut rest, mut sum, mut parts) = (text, 0, 0);
     while !rest.is_empty() {
         let end = rest.find(|c: char| !c.is_ascii_digit()).filter(|end| (1..=5).contains(end))?;

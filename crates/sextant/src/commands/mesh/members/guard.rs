@@ -9,7 +9,7 @@ use mesh::capture;
 use smi::contract::Name;
 
 use super::datagrams::Datagrams;
-use super::sources::Known;
+use super::sources::Links;
 use super::{Kept, Members};
 use crate::failure::{Failure, Result};
 
@@ -23,7 +23,7 @@ pub(super) struct Barred {
     /// From whom it takes datagrams now.
     pub(super) datagrams: Datagrams,
     /// Where its links end.
-    pub(super) known: Known,
+    pub(super) links: Links,
 }
 
 impl Members {
@@ -86,8 +86,8 @@ impl Members {
         }
         eprintln!("sextant mesh: pod {name} is closed to others until it can be served");
         let (sandbox, path) = (sandbox.to_owned(), path.to_owned());
-        let (datagrams, known) = (Datagrams::default(), self.ends_of(name, &netns));
-        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams, known });
+        let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
+        self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams, links });
         Ok(())
     }
 

@@ -24,7 +24,7 @@ pub(super) struct Sources {
 
 /// The node's ends of a pod's links.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Links {
     ends: Vec<End>,
     /// They were found before the pod's first container: the addresses that they had nobody in the pod has chosen.
     pub(super) is_early: bool,
@@ -32,7 +32,7 @@ pub(super) struct Known {
     said: bool,
 }
 
-impl Known {
+impl Links {
     /// What may come from which of them, if these are the addresses in the pod's status.
     fn held_to(&self, own: &BTreeSet<IpAddr>) -> Ends {
         // An end without any of them may be that of the sandbox before or behind the one that the addresses are of.
@@ -90,15 +90,15 @@ impl Sources {
 
 impl Members {
     /// Finds the node's ends of a pod's links, while its programs, if they have begun, have had little time to move its addresses.
-    pub(super) fn ends_of(&self, name: &Name, netns: &File) -> Known {
+    pub(super) fn ends_of(&self, name: &Name, netns: &File) -> Links {
         if !self.sources.is_on || self.certificates.is_none() {
-            return Known::default();
+            return Links::default();
         }
         let ends = sources::ends(netns).unwrap_or_else(|error| {
             eprintln!("sextant mesh: warning: cannot find the node's end of pod {name}'s link: {error}");
             Vec::new()
         });
-        Known { ends, is_early: false, said: false }
+        Links { ends, is_early: false, said: false }
     }
 
     /// Sees that what members send comes from their own addresses, where the node's end of their link is known.
@@ -111,13 +111,13 @@ impl Members {
             return;
         }
         let mut wanted: Ends = BTreeMap::new();
-        let captured = self.captured.iter_mut().map(|(name, pod)| (name, &mut pod.known));
-        let barred = self.barred.iter_mut().map(|(name, pod)| (name, &mut pod.known));
-        for (name, known) in captured.chain(barred) {
+        let captured = self.captured.iter_mut().map(|(name, pod)| (name, &mut pod.links));
+        let barred = self.barred.iter_mut().map(|(name, pod)| (name, &mut pod.links));
+        for (name, links) in captured.chain(barred) {
             let own: BTreeSet<_> = self.admissions.addresses(name).iter().copied().collect();
-            let ends = known.held_to(&own);
-            if ends.is_empty() && !own.is_empty() && !known.said {
-                known.said = true;
+            let ends = links.held_to(&own);
+            if ends.is_empty() && !own.is_empty() && !links.said {
+                links.said = true;
                 eprintln!(
                     "sextant mesh: no link of pod {name} with its address ends in this node's own network: where its \
                      packets say that they come from is not looked at"
@@ -158,29 +158,29 @@ mod tests {
         all.iter().map(|one| one.parse().unwrap()).collect()
     }
 
-    fn known(is_early: bool) -> Known {
+    fn links(is_early: bool) -> Links {
         let end = |link, addresses: &[&str]| End { link, addresses: set(addresses) };
         let ends =
             vec![end(7, &["10.0.0.2", "10.0.1.2", "fe80::2"]), end(8, &["10.9.0.2"]), end(9, &["fe80::3"])];
-        Known { ends, is_early, said: false }
+        Links { ends, is_early, said: false }
     }
 
     #[test]
     fn a_pod_that_was_there_before_is_held_to_its_status_alone() {
-        assert_eq!(known(false).held_to(&set(&[])), Ends::new());
-        assert_eq!(known(false).held_to(&set(&["10.0.0.3"])), Ends::new());
+        assert_eq!(links(false).held_to(&set(&[])), Ends::new());
+        assert_eq!(links(false).held_to(&set(&["10.0.0.3"])), Ends::new());
         let own = set(&["10.0.0.2", "fd00::2"]);
-        assert_eq!(known(false).held_to(&own), Ends::from([(7, own)]));
+        assert_eq!(links(false).held_to(&own), Ends::from([(7, own)]));
     }
 
     #[test]
     fn a_pod_that_has_not_begun_is_held_to_what_its_links_had() {
-        let known = known(true);
+        let links = links(true);
         let all = Ends::from([(7, set(&["10.0.0.2", "10.0.1.2"])), (8, set(&["10.9.0.2"]))]);
-        assert_eq!(known.held_to(&set(&[])), all);
+        assert_eq!(links.held_to(&set(&[])), all);
         // Its status takes over, and what else its link had goes on.
         let more = set(&["10.0.0.2", "10.0.1.2", "fd00::2"]);
-        assert_eq!(known.held_to(&set(&["10.0.0.2", "fd00::2"])), Ends::from([(7, more)]));
-        assert_eq!(known.held_to(&set(&["10.0.0.3"])), Ends::new());
+        assert_eq!(links.held_to(&set(&["10.0.0.2", "fd00::2"])), Ends::from([(7, more)]));
+        assert_eq!(links.held_to(&set(&["10.0.0.3"])), Ends::new());
     }
 }

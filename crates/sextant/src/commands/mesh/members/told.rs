@@ -67,7 +67,7 @@ impl Members {
             Ok(()) => {
                 if let Some(captured) = self.captured.get_mut(&name) {
                     captured.awaited = Some(Awaited { since: Instant::now(), netns: sandbox.netns.clone() });
-                    captured.known.is_early = true;
+                    captured.links.is_early = true;
                 }
                 // It may have been closed for want of a certificate.
                 self.pass(&name);
