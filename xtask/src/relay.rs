@@ -1,4 +1,5 @@
-//! What carrying bytes between two nodes costs at least: one process that reads, encrypts and writes, and one that reads, decrypts and writes.
+//! What carrying bytes between two nodes costs in user space at least: one process that reads, encrypts and writes, and one that reads, decrypts and
+//! writes, with the cipher that members choose. Each of them copies a record once, which could be spared.
 //!
 //! Nothing here is safe: both sides have one key that is written down, and nobody proves anything. It is the floor of `bench mesh`, beside what does
 //! all of that.
@@ -6,7 +7,7 @@
 use std::io::{Error, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use clap::{Args, ValueEnum};
 
 use crate::Result;
@@ -17,7 +18,7 @@ const HEAD: usize = 5;
 const TAG: usize = 16;
 /// Records that are read at once, at most.
 const RECORDS: usize = 16;
-const KEY: [u8; 32] = [7; 32];
+const KEY: [u8; 16] = [7; 16];
 
 /// Passes bytes on, one way, and encrypts or decrypts them.
 #[derive(Debug, Args)]
@@ -67,7 +68,7 @@ fn pass(mut from: TcpStream, does: Does, to: SocketAddr) -> std::io::Result<()> 
 }
 
 fn key() -> std::io::Result<LessSafeKey> {
-    let key = UnboundKey::new(&AES_256_GCM, &KEY).map_err(|_| Error::other("there is no key"))?;
+    let key = UnboundKey::new(&AES_128_GCM, &KEY).map_err(|_| Error::other("there is no key"))?;
     Ok(LessSafeKey::new(key))
 }
 

@@ -86,11 +86,8 @@ pub fn check(table: &str, ends: &Ends) -> Result<()> {
 
 fn whole(family: Family, table: &str, ends: &Ends) -> Transaction {
     let mut change = Transaction::new();
-    // What is deleted has to be there.
-    change.add_table(family, table, false, None);
-    change.delete_table(family, table);
     let words = "drops what members of the mesh send from addresses that are not theirs";
-    change.add_table(family, table, true, Some(words));
+    change.remake_table(family, table, Some(words));
     for (name, key) in [
         (ENDS4, &[Field::IFINDEX][..]),
         (ENDS6, &[Field::IFINDEX][..]),

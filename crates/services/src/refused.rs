@@ -11,13 +11,11 @@ use std::time::Duration;
 
 use kernel::netlink::{Protocol, Socket};
 use kernel::nft::{
-    Base, Chain, Element, Expression, Family, Field, Header, Hook, Meta, Register, Set, TYPE_LOCAL,
-    Transaction, Value,
+    Base, Chain, Element, Expression, Family, Hook, Meta, Register, Set, TYPE_LOCAL, Transaction, Value,
 };
 
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
-const TCP: u8 = 6;
+use crate::table::{TCP, address_field, destination, family};
+
 const UDP: u8 = 17;
 const SCTP: u8 = 132;
 /// Behind the translation of Services (-100).
@@ -192,8 +190,8 @@ fn make(change: &mut Transaction, table: &str) {
     let family = Family::Inet;
     change.add_owned_table(family, table, Some("sextant services: ports that no Service has"));
     for (ipv4, name) in ADDRESSES {
-        let key: &[Field] = if ipv4 { &[Field::IPV4] } else { &[Field::IPV6] };
-        change.add_set(family, table, &Set { name, key, target: None, interval: false });
+        let key = [address_field(ipv4)];
+        change.add_set(family, table, &Set { name, key: &key, target: None, interval: false });
     }
     for (name, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
         // Of a flow the first packet alone is seen: what is no flow any more is not torn down.
@@ -212,18 +210,17 @@ fn make(change: &mut Transaction, table: &str) {
 fn refuse(ipv4: bool, set: &'static str, protocol: u8) -> Vec<Expression<'static>> {
     let register = Register(0);
     let is = |equal, value: Vec<u8>| Expression::Compare { register, equal, value };
-    let (offset, len) = if ipv4 { (16, 4) } else { (24, 16) };
-    vec![
-        Expression::Meta { key: Meta::Family, to: register },
-        is(true, vec![if ipv4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]),
+    let mut rule = family(ipv4);
+    rule.extend([
         Expression::Meta { key: Meta::Protocol, to: register },
         is(true, vec![protocol]),
-        Expression::Payload { header: Header::Network, offset, len, to: register },
+        destination(ipv4, register),
         Expression::Lookup { set, register, to: None, invert: false },
         Expression::AddressType { to: register },
         is(false, TYPE_LOCAL.to_ne_bytes().to_vec()),
         Expression::Reject { reset: protocol == TCP },
-    ]
+    ]);
+    rule
 }
 
 #[cfg(test)]

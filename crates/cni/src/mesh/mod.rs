@@ -27,8 +27,17 @@ use crate::contract::{Code, Error};
 pub const SOCKET: &str = "mesh-pods.sock";
 /// Where the mesh of the usual instance listens.
 pub const USUAL: &str = "/run/sextant/mesh-pods.sock";
+/// The annotation by which a kubelet says where a pod comes from.
+pub const SOURCE: &str = "kubernetes.io/config.source";
 /// How long one question may take, from the first to the last: longer than the mesh waits for what it has to know.
 pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a pod with this [`SOURCE`] is of a file on the node, or of an address that the node asks: such pods are no pods of the mesh, which does not
+/// take in what a node alone says.
+#[must_use]
+pub fn is_static(source: Option<&str>) -> bool {
+    matches!(source, Some("file" | "http"))
+}
 
 /// Asks the mesh that listens at `socket`, and waits for its answer, for [`PATIENCE`] at most. `netns` is the network namespace of the sandbox that the
 /// question is about, if it is about one.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::inside::Inside;
 use super::interface::{broken, previous};
 use crate::contract::{AddResult, Code, Error, Keys, Plugin, Request};
-use crate::mesh::{Answer, Question, Sandbox, USUAL, ask};
+use crate::mesh::{self, Answer, Question, SOURCE, Sandbox, USUAL, ask};
 
 /// The plugin `sextant-mesh`. What captures a pod is the mesh's, and goes with it: nothing is recorded, and DEL has nothing to do.
 #[derive(Debug)]
@@ -17,8 +17,6 @@ pub(super) struct Mesh;
 
 /// The capability by which a runtime tells a pod's annotations.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
-/// The annotation of pods that says who has made them: a kubelet's own files are no pods of the mesh.
-const SOURCE: &str = "kubernetes.io/config.source";
 
 impl Plugin for Mesh {
     fn add(&self, request: &Request<'_>, _record: &mut dyn Record) -> Result<AddResult, Error> {
@@ -118,5 +116,5 @@ impl Conf {
 fn is_static(keys: &Keys<'_>) -> Result<bool, Error> {
     let annotations = keys.object("runtimeConfig")?.and_then(|values| values.get(ANNOTATIONS));
     let source = annotations.and_then(|annotations| annotations.get(SOURCE)).and_then(Value::as_str);
-    Ok(matches!(source, Some("file" | "http")))
+    Ok(mesh::is_static(source))
 }

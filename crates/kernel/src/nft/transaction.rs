@@ -150,6 +150,14 @@ impl Transaction {
             .text(NFTA_TABLE_NAME, table);
     }
 
+    /// Makes a table, empty, in place of what there may be of that name with all in it.
+    pub fn remake_table(&mut self, family: Family, table: &str, comment: Option<&str>) {
+        // What is deleted has to be there.
+        self.add_table(family, table, false, None);
+        self.delete_table(family, table);
+        self.add_table(family, table, true, comment);
+    }
+
     /// Makes a chain; one of that name stays.
     pub fn add_chain(&mut self, family: Family, table: &str, chain: &Chain<'_>) {
         self.new_chain(NLM_F_CREATE, family, table, chain);

@@ -122,10 +122,7 @@ pub fn admit_all(netns: impl AsFd + Sync, names: &Names) -> Result<()> {
 /// The table as it is to be, whatever is there.
 fn whole(table: &str, admitted: &Admitted) -> Transaction {
     let mut change = Transaction::new();
-    // What is deleted has to be there.
-    change.add_table(FAMILY, table, false, None);
-    change.delete_table(FAMILY, table);
-    change.add_table(FAMILY, table, true, Some("lets datagrams in by their source, for the node's mesh"));
+    change.remake_table(FAMILY, table, Some("lets datagrams in by their source, for the node's mesh"));
     let base = Base { kind: "filter", hook: Hook::Input, priority: 0, accept: true };
     change.add_chain(FAMILY, table, &Chain { name: INPUT, base: Some(base) });
     let accept = || Expression::Verdict(Verdict::Accept);

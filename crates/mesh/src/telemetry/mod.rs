@@ -161,9 +161,7 @@ impl Telemetry {
                     if series.len() < MOST { (subject, pod()) } else { (Subject::default(), None) };
                 let begin = || {
                     add(&self.begun, 1);
-                    let mut one = Series::new(pod, now);
-                    one.number = self.begun.get();
-                    Rc::new(one)
+                    Rc::new(Series::new(self.begun.get(), pod, now))
                 };
                 series.entry(subject).or_insert_with(begin).clone()
             }

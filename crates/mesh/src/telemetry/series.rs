@@ -30,7 +30,7 @@ pub(crate) struct Subject {
 #[derive(Debug)]
 pub(crate) struct Series {
     /// No other of the same process has it.
-    pub(crate) number: u64,
+    number: u64,
     pub(crate) pod: Option<Name>,
     pub(crate) last: Cell<Instant>,
     classes: [Cell<u64>; 6],
@@ -51,9 +51,9 @@ pub(crate) fn add(cell: &Cell<u64>, count: u64) {
 }
 
 impl Series {
-    pub(crate) fn new(pod: Option<Name>, now: Instant) -> Self {
+    pub(crate) fn new(number: u64, pod: Option<Name>, now: Instant) -> Self {
         Self {
-            number: 0,
+            number,
             pod,
             last: Cell::new(now),
             classes: Default::default(),

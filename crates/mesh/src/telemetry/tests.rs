@@ -83,7 +83,7 @@ fn what_is_too_much_counts_as_one() {
 
 #[test]
 fn who_succeeds_and_who_fails() {
-    let series = Series::new(None, Instant::now());
+    let series = Series::new(1, None, Instant::now());
     for status in [0, 101, 200, 204, 302, 404, 500, 503, 999] {
         series.request(status, None, Duration::from_millis(1));
     }
@@ -104,7 +104,7 @@ fn who_succeeds_and_who_fails() {
 }
 
 fn counted(network: u64, is_over: bool, took: Duration) -> Counted {
-    let series = Series::new(Some(Name::new("shop", "web-1")), Instant::now());
+    let series = Series::new(1, Some(Name::new("shop", "web-1")), Instant::now());
     series.request(200, Some(0), took);
     add(&series.sent, 5);
     let subject = Subject { ended: is_over.into(), ..subject(network, 80) };
@@ -114,7 +114,7 @@ fn counted(network: u64, is_over: bool, took: Duration) -> Counted {
 /// What has come to a pod.
 fn visited() -> Counted {
     let inside = Some(Service::INSIDE);
-    let series = Series::new(None, Instant::now());
+    let series = Series::new(1, None, Instant::now());
     series.request(403, None, Duration::from_millis(1));
     series.because(Reason::Denied);
     series.read(&Subject { frontend: inside, rule: None, backend: inside, endpoint: None, ..subject(1, 80) })

@@ -110,7 +110,8 @@ pub(super) fn source(ipv4: bool, to: Register) -> Expression<'static> {
     Expression::Payload { header: Header::Network, offset, len, to }
 }
 
-pub(super) fn destination(ipv4: bool, to: Register) -> Expression<'static> {
+/// Loads where the packet goes to.
+pub(crate) fn destination(ipv4: bool, to: Register) -> Expression<'static> {
     let (offset, len) = if ipv4 { (16, 4) } else { (24, 16) };
     Expression::Payload { header: Header::Network, offset, len, to }
 }

@@ -13,7 +13,8 @@ use kernel::nft::{Base, Chain, Family, Field, Hook, Set, Target, Transaction};
 
 pub(crate) use chains::Pick;
 pub(crate) use elements::{Held, Value, node_networks, of_plan};
-pub(crate) use kind::Kind;
+pub(crate) use kind::{Kind, destination};
+pub(crate) use rules::{TCP, family};
 
 /// Changed whenever the rules are: a table of another layout is made anew, in the transaction that fills it.
 const LAYOUT: &str = "layout-3";
@@ -56,7 +57,8 @@ pub(crate) fn of_family(sets: [&'static str; 2], ipv4: bool) -> &'static str {
     if ipv4 { four } else { six }
 }
 
-fn address_field(ipv4: bool) -> Field {
+/// A key's field for an address of this family.
+pub(crate) fn address_field(ipv4: bool) -> Field {
     if ipv4 { Field::IPV4 } else { Field::IPV6 }
 }
 

@@ -10,7 +10,8 @@ use super::{
 
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
-const TCP: u8 = 6;
+/// The protocol's number.
+pub(crate) const TCP: u8 = 6;
 
 type Rule = Vec<Expression<'static>>;
 
@@ -53,7 +54,7 @@ pub(super) fn add(change: &mut Transaction, table: &str) {
 }
 
 /// The packet is of this family.
-pub(super) fn family(ipv4: bool) -> Rule {
+pub(crate) fn family(ipv4: bool) -> Rule {
     let number = if ipv4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
     is(Expression::Meta { key: Meta::Family, to: Register(0) }, vec![number])
 }

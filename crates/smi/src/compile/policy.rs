@@ -194,6 +194,10 @@ fn bounded(found: BTreeSet<&HttpMatch>) -> Vec<HttpMatch> {
     }
     let mut left = PATTERNS;
     let fits = |one: &&HttpMatch| {
+        // What cannot fit is not compiled to know how large it is.
+        if left < http::SMALLEST_PATTERN && one.patterns().next().is_some() {
+            return false;
+        }
         let size: usize = one.patterns().map(http::size).sum();
         let rest = left.checked_sub(size);
         left = rest.unwrap_or(left);

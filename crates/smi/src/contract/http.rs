@@ -9,6 +9,8 @@ use super::meta::Name;
 const LONGEST_PATTERN: usize = 4096;
 /// So many bytes a compiled pattern may take.
 pub(crate) const LARGEST_PATTERN: usize = 1 << 20;
+/// No compiled pattern counts for fewer ([`size`]).
+pub(crate) const SMALLEST_PATTERN: usize = 1 << 12;
 /// So many bytes each thread may keep of what it has found out about a pattern; what needs more is executed without.
 const LARGEST_CACHE: usize = 1 << 18;
 
@@ -131,7 +133,7 @@ pub fn compile(pattern: &str) -> Result<Regex, String> {
 /// How many bytes a pattern takes at most when it is compiled: one of a few sizes. It is found out by trying.
 pub(crate) fn size(pattern: &str) -> usize {
     let fits = |size: &usize| RegexBuilder::new(pattern).size_limit(*size).build().is_ok();
-    [1 << 12, 1 << 14, 1 << 16, 1 << 18].into_iter().find(fits).unwrap_or(LARGEST_PATTERN)
+    [SMALLEST_PATTERN, 1 << 14, 1 << 16, 1 << 18].into_iter().find(fits).unwrap_or(LARGEST_PATTERN)
 }
 
 /// Checks a pattern by itself, since `a)|(?:b` must not get out of its anchors, and with these, as it is executed: a comment at its end

@@ -1,4 +1,7 @@
 //! Envoy's configurations, and the identities of a pair.
+//!
+//! The first of a pair has the client's routes, the second looks at what is allowed and has none, as with ours. Raw bytes are not carried alike: between
+//! Envoys they go straight over TLS, between ours in a stream of HTTP/2.
 
 use std::path::Path;
 
@@ -30,8 +33,8 @@ pub(super) fn alone([asked, called, sent]: [u16; 3]) -> Value {
     let local = "127.0.0.1";
     whole(
         vec![
-            listener(local, asked, http("HTTP1", "web", vec![]), Value::Null),
-            listener(local, called, http("HTTP2", "shop", vec![]), Value::Null),
+            listener(local, asked, http("HTTP1", split("web"), vec![]), Value::Null),
+            listener(local, called, http("HTTP2", split("shop"), vec![]), Value::Null),
             listener(local, sent, tcp("store"), Value::Null),
         ],
         vec![
@@ -48,7 +51,7 @@ pub(super) fn near(folder: &Path, [asked, sent]: [u16; 2]) -> Value {
     let tls = |protocols| security("Upstream", context(folder, "client", SERVER, protocols));
     whole(
         vec![
-            listener("127.0.0.1", asked, http("HTTP1", "web", vec![]), Value::Null),
+            listener("127.0.0.1", asked, http("HTTP1", split("web"), vec![]), Value::Null),
             listener("127.0.0.1", sent, tcp("store"), Value::Null),
         ],
         vec![
@@ -68,7 +71,7 @@ pub(super) fn far(folder: &Path) -> Value {
     };
     whole(
         vec![
-            listener(BACKEND, web.port, http("HTTP2", "web", vec![policy()]), tls(json!(["h2"]))),
+            listener(BACKEND, web.port, http("HTTP2", straight("web"), vec![policy()]), tls(json!(["h2"]))),
             listener(BACKEND, store.port, tcp("store"), tls(json!([]))),
         ],
         vec![cluster("web", web.to, Value::Null, false), cluster("store", store.to, Value::Null, false)],
@@ -97,15 +100,27 @@ fn listener(at: &str, port: u16, filter: Value, security: Value) -> Value {
     json!({"name": format!("port-{port}"), "address": address(at, port), "filter_chains": [chain]})
 }
 
-fn http(codec: &str, cluster: &str, mut filters: Vec<Value>) -> Value {
-    let to = json!({"cluster": cluster, "timeout": "0s"});
+fn to(cluster: &str) -> Value {
+    json!({"cluster": cluster, "timeout": "0s"})
+}
+
+/// The routes of the client's side: a split of two matches, and all else.
+fn split(cluster: &str) -> Value {
     let methods = json!({"safe_regex": {"regex": "GET|POST"}});
-    let routes = json!([
-        {"match": {"safe_regex": {"regex": "/admin.*"}}, "route": to},
+    json!([
+        {"match": {"safe_regex": {"regex": "/admin.*"}}, "route": to(cluster)},
         {"match": {"safe_regex": {"regex": "/.*"}, "headers": [{"name": ":method", "string_match": methods}]},
-         "route": to},
-        {"match": {"prefix": "/"}, "route": to},
-    ]);
+         "route": to(cluster)},
+        {"match": {"prefix": "/"}, "route": to(cluster)},
+    ])
+}
+
+/// The route of the backend's side, which goes by nothing that is asked.
+fn straight(cluster: &str) -> Value {
+    json!([{"match": {"prefix": "/"}, "route": to(cluster)}])
+}
+
+fn http(codec: &str, routes: Value, mut filters: Vec<Value>) -> Value {
     let router = typed("extensions.filters.http.router.v3.Router", json!({}));
     filters.push(json!({"name": "router", "typed_config": router}));
     let manager = json!({"stat_prefix": "http", "codec_type": codec, "generate_request_id": false,
@@ -189,6 +204,19 @@ pub(super) fn identities(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_goes_by_the_split_once() {
+        let place = tempfile::tempdir().unwrap();
+        let routes = |of: Value| {
+            let manager =
+                &of["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+            manager["route_config"]["virtual_hosts"][0]["routes"].as_array().map(Vec::len)
+        };
+        assert_eq!(routes(alone([1, 2, 3])), Some(3));
+        assert_eq!(routes(near(place.path(), [1, 2])), Some(3));
+        assert_eq!(routes(far(place.path())), Some(1));
+    }
 
     #[test]
     fn a_pair_knows_each_other_and_asks_over_http2_with_tls() {

@@ -5,8 +5,9 @@
 //! capture. Client and backend share the other processor. In each round each side is started anew; who begins changes.
 //!
 //! The path of two proxies with identities, mTLS and a policy of requests between them is measured of two `sextant mesh`, each in a node's network of
-//! its own, with a control plane that signs for them, and of a pair of Envoys. Two relays that do nothing but encrypt and decrypt are the floor of
-//! what carrying bytes over it costs. All of a path has the one processor. What goes over the link is looked at.
+//! its own, with a control plane that signs for them, and of a pair of Envoys. Two relays that do nothing but encrypt and decrypt are the floor: what
+//! carrying bytes over it costs in user space at least, but for a copy of each record that they make. All of a path has the one processor. What goes
+//! over the link is looked at.
 
 mod backend;
 mod cluster;

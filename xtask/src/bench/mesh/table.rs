@@ -19,7 +19,7 @@ pub(super) enum Side {
     /// Two of ours, in two nodes' networks, with identities and mTLS between them.
     SextantPair,
     EnvoyPair,
-    /// Two relays that do nothing but encrypt and decrypt: what nobody is cheaper than.
+    /// Two relays that do nothing but encrypt and decrypt: what it costs in user space at least, but for a copy of each record that they make.
     Relays,
 }
 

@@ -6,14 +6,11 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use cni::contract::Error;
-use cni::mesh::{Answer, Question, Sandbox, ask};
+use cni::mesh::{self, Answer, Question, SOURCE, Sandbox, ask};
 
 use super::Record;
 use crate::contract::v1::PodSandboxConfig;
 use crate::plugin::node::Node;
-
-/// The annotation by which a kubelet says where a pod comes from.
-const SOURCE: &str = "kubernetes.io/config.source";
 
 /// Tells it, and waits for the answer, if the node is to. A pod that it does not capture now starts all the same: the mesh finds it later.
 pub(super) fn tell(node: &Node, record: &Record, netns: &Path) {
@@ -50,9 +47,9 @@ fn asked(socket: &Path, record: &Record, netns: &Path) -> Result<Answer, Error> 
     ask(socket, &Question::Made(sandbox), Some(file.as_fd()))
 }
 
-/// Whether the pod is of a file on the node: the mesh does not take in what a node alone says.
+/// Whether the pod is of a file on the node.
 fn is_static(config: &PodSandboxConfig) -> bool {
-    matches!(config.annotations.get(SOURCE).map(String::as_str), Some("file" | "http"))
+    mesh::is_static(config.annotations.get(SOURCE).map(String::as_str))
 }
 
 #[cfg(test)]
