@@ -247,9 +247,10 @@ fn a_taken_port_names_the_holder_and_leaves_all_as_it_was() {
         let listener = std::net::TcpListener::bind("[::]:7072").unwrap();
         assert!(refused(&["7072:80"]).contains("7072/tcp"));
         drop(listener);
-        let _listener = std::net::TcpListener::bind("[::1]:7072").unwrap();
+        // (Of a port of its own: a child that another test has forked has the one before until it executes its program.)
+        let _listener = std::net::TcpListener::bind("[::1]:7073").unwrap();
         let mut owner = host.owner("c");
-        let beside = attachment("c", &netns, &["7072:80"]);
+        let beside = attachment("c", &netns, &["7073:80"]);
         host.caller.add(&host.list, &beside, &mut owner).unwrap();
         host.caller.del(&host.list, &beside, &mut owner).unwrap();
         rig::undone(owner);

@@ -129,10 +129,9 @@ fn conflict(b: &Bench) {
     b.fails(125, &["run", "--rm", "-p", "8080:80", "t"]);
     assert!(b.fails(125, &["run", "-p", "81:80", "-p", "81:81", "t"]).contains("81/tcp"));
     b.ok(&["rm", "-f", "first"]);
-    let listener = std::net::TcpListener::bind("0.0.0.0:8080").unwrap();
-    let text = b.fails(125, &["run", "--rm", "-p", "8080:80", "t"]);
-    assert!(text.contains("8080"), "{text}");
-    drop(listener);
+    let _listener = std::net::TcpListener::bind("0.0.0.0:8090").unwrap();
+    let text = b.fails(125, &["run", "--rm", "-p", "8090:80", "t"]);
+    assert!(text.contains("8090"), "{text}");
     b.ok(&["run", "--rm", "-p", "8080:80", "t"]);
 }
 
