@@ -194,7 +194,7 @@ impl Drop for Prometheus {
 
 /// The last refusal, if it is not so in time.
 fn soon(look: impl Fn() -> Result<()>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     loop {
         match look() {
             Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(300)),

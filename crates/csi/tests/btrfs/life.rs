@@ -58,7 +58,7 @@ async fn a_volume_lives_its_life() {
 impl Own {
     /// Waits until so many subvolumes have a quota group. Whoever asks for what is gone has the rest swept up.
     async fn groups_become(&self, wanted: usize) {
-        for _ in 0..600 {
+        for _ in 0..3600 {
             btrfs::commit(self.root()).unwrap();
             self.rig.delete("nobody").await.unwrap();
             let groups = btrfs::groups(self.root()).unwrap();

@@ -122,7 +122,7 @@ impl Rig {
     /// Takes a volume away again. A program that another test starts in this process has its open files until it executes, and with
     /// them the volume's.
     pub(crate) async fn unmount(&self, mounted: Mounted) {
-        let mut tries = 50;
+        let mut tries = 3000;
         loop {
             match self.unpublish(&mounted.id, &mounted.target).await {
                 Err(e) if e.code() == Code::FailedPrecondition && tries > 0 => {

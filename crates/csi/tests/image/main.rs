@@ -62,7 +62,7 @@ fn size(mut device: &File) -> u64 {
 
 /// A device goes a moment after its mount, or after whoever looks at all devices has closed it.
 fn until_without_device(id: &str) {
-    for _ in 0..2000 {
+    for _ in 0..36_000 {
         if devices(id) == 0 {
             return;
         }

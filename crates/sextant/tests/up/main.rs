@@ -299,6 +299,12 @@ fn a_program_that_cannot_start_ends_the_others_and_is_told() {
         assert!(machine.status().0.is_empty());
     }
     drop(taken);
+    // A child that another test has forked listens, too, until it executes its program.
+    let begun = Instant::now();
+    while std::net::TcpStream::connect(&machine.listen).is_ok() {
+        assert!(begun.elapsed() < PATIENCE, "somebody listens on {}", machine.listen);
+        std::thread::sleep(Duration::from_millis(5));
+    }
     machine.up(&[]);
 }
 
