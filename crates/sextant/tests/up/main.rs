@@ -31,7 +31,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// However full this machine's disk is, pods are to begin.
 const ROOM: &[&str] = &["--eviction-hard", "memory.available<1Mi"];
 /// What `sextant up` starts.
