@@ -77,7 +77,7 @@ const STEPS: &[Step] = &[
         "kubectl get node here -o jsonpath='{.status.addresses[0].address}:{.status.daemonEndpoints.kubeletEndpoint.Port}' | tee agent",
         &["*:10250"],
     ),
-    ok("kubectl wait --for=condition=Ready pod/web --timeout=90s", &["pod/web condition met"]),
+    ok("kubectl wait --for=condition=Ready pod/web --timeout=240s", &["pod/web condition met"]),
 ];
 
 pub(super) fn scrapes(site: &Site) -> Result<()> {

@@ -61,7 +61,7 @@ pub(super) fn buildah(site: &Site) -> Result<()> {
 /// A program that says a word and stays for a moment: ctr opens the output in the background, and gives up on it when the
 /// program ends before that (a word was lost so once, on a busy machine).
 fn says(word: &str) -> [&str; 4] {
-    ["/bin/sh", "-c", "echo $0; sleep 1", word]
+    ["/bin/sh", "-c", "echo $0; sleep 3", word]
 }
 
 pub(super) fn containerd(site: &Site) -> Result<()> {
