@@ -104,7 +104,7 @@ async fn whoever_reads_does_not_write() {
     assert_eq!(std::fs::read_to_string(reader.join("file")).unwrap(), "text");
     let refused = std::fs::write(reader.join("file"), "other").unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
-    own.rig.unpublish(&id, &reader).await.unwrap();
+    own.rig.let_go(&id, &reader).await;
     own.rig.unmount(mounted).await;
     let staged = own.path().join("staged");
     own.rig.stage(&id, &staged, files(Mode::MultiNodeReaderOnly)).await.unwrap();
