@@ -187,9 +187,14 @@ pub(crate) fn serve(netns: &Netns, at: &str, words: &'static str) {
 
 /// What a server says; the error's kind if it does not. (A packet that is lost is sent again after one second, and after three.)
 pub(crate) fn ask(at: &str) -> Result<String, std::io::ErrorKind> {
+    ask_within(at, Duration::from_secs(4))
+}
+
+/// The same of who may be out of reach, and is waited for that long.
+pub(crate) fn ask_within(at: &str, reach: Duration) -> Result<String, std::io::ErrorKind> {
     let at: SocketAddr = at.parse().unwrap();
     let ask = || {
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(4))?;
+        let mut stream = TcpStream::connect_timeout(&at, reach)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
