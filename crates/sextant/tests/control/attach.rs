@@ -125,7 +125,7 @@ async fn what_fails_is_told_and_tried_again() {
     assert_eq!(error.error_code, Some(13));
     assert!(error.time.is_some() && error.message.unwrap().contains("publish is to fail"));
     // Later and later, whatever is written down meanwhile: after one second, two more, four more, and so on.
-    rig.until("it is tried again", async |_| (driver.count("publish") > 1).then_some(())).await;
+    rig.until("it is tried again", async |_: &Rig| (driver.count("publish") > 1).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let (tries, passed) = (driver.count("publish"), began.elapsed());
     assert!(passed.as_secs() + 1 >= 1_u64 << (tries - 2), "{tries} tries in {passed:?}");
