@@ -153,9 +153,17 @@ fn input_reaches_the_program_and_its_end_too() {
 fn a_slow_reader_loses_nothing() {
     let mut bench = Bench::new();
     let stream = bench.create("i=0; while [ $i -lt 20000 ]; do echo line-number-$i-of-many-lines-that-fill-the-buffers; i=$((i+1)); done");
-    bench.client.start("").expect("started");
+    // What comes before the answer counts, too.
+    let early = bench.client.start_while_attached("").expect("started");
     std::thread::sleep(Duration::from_millis(300));
-    let (out, _, code) = bench.drain(stream);
+    let (rest, _, code) = bench.drain(stream);
+    let mut out = String::new();
+    for (_, event) in early {
+        if let Event::Output(output) = event {
+            out += &String::from_utf8_lossy(&output.stdout);
+        }
+    }
+    out += &rest;
     assert_eq!(code, 0);
     assert_eq!(out.lines().count(), 20_000);
 }
@@ -191,15 +199,13 @@ fn processes_are_brought_in() {
 #[test]
 fn stop_escalates_and_answers_at_the_end() {
     let mut bench = Bench::new();
-    let stream = bench.create("trap '' TERM; echo up; while :; do sleep 1; done");
+    bench.create("trap '' TERM; echo up; while :; do sleep 1; done");
     bench.client.start("").expect("started");
     // It is deaf once it says so, however long its shell takes to come so far.
-    let mut out = Vec::new();
-    while !String::from_utf8_lossy(&out).contains("up") {
-        match bench.client.event(stream).expect("an event") {
-            Event::Output(output) => out.extend(output.stdout),
-            Event::Exited(exited) => panic!("it ended with {}", exited.code),
-        }
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !fs::read_to_string(bench.dir.path().join("log")).is_ok_and(|log| log.contains("up")) {
+        assert!(Instant::now() < deadline, "it does not say that it is up");
+        std::thread::sleep(Duration::from_millis(5));
     }
     let began = Instant::now();
     let exited = bench
