@@ -259,7 +259,7 @@ mod tests {
         drop(open);
         detach(&tag).unwrap();
         // Another test that looks at all devices may have it open just now.
-        let gone = (0..2000).any(|_| {
+        let gone = (0..60_000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(1));
             find(&tag).unwrap().is_empty()
         });

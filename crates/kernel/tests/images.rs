@@ -224,7 +224,7 @@ fn a_device_that_became_anothers_is_left_alone() {
     assert_eq!(loopdev::status(&device).unwrap().unwrap().options, options);
     loopdev::detach_if(&path, |status| status.tag == tag).unwrap();
     drop(device);
-    let gone = (0..2000).any(|_| {
+    let gone = (0..60_000).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(1));
         loopdev::find(&tag).unwrap().is_empty()
     });

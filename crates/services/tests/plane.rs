@@ -200,7 +200,7 @@ fn datagrams_that_came_to_a_pod_another_way_go_on() {
                 host.changed("web");
                 for at in ways {
                     let socket = UdpSocket::bind(any).unwrap();
-                    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+                    socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
                     assert_eq!(ping(&socket, at).unwrap().0, 11, "{at}");
                 }
                 host.slice(slice("web", ipv4, &[12], &[]));
@@ -391,7 +391,7 @@ fn sctp_is_sent_on_too() {
             let open =
                 || rustix::net::socket(AddressFamily::INET, SocketType::RAW, Some(ipproto::SCTP)).unwrap();
             let socket = netns.run(open);
-            let patience = Some(Duration::from_secs(10));
+            let patience = Some(Duration::from_secs(180));
             sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, patience).unwrap();
             socket
         };

@@ -93,7 +93,7 @@ impl Bench {
 
     fn wait_for_end(&self) {
         let mut fds = [rustix::event::PollFd::new(&self.shim.pidfd, rustix::event::PollFlags::IN)];
-        let limit = rustix::time::Timespec { tv_sec: 10, tv_nsec: 0 };
+        let limit = rustix::time::Timespec { tv_sec: 90, tv_nsec: 0 };
         assert_eq!(rustix::event::poll(&mut fds, Some(&limit)).expect("poll"), 1, "the shim is still there");
     }
 }
@@ -153,9 +153,17 @@ fn input_reaches_the_program_and_its_end_too() {
 fn a_slow_reader_loses_nothing() {
     let mut bench = Bench::new();
     let stream = bench.create("i=0; while [ $i -lt 20000 ]; do echo line-number-$i-of-many-lines-that-fill-the-buffers; i=$((i+1)); done");
-    bench.client.start("").expect("started");
+    // What comes before the answer counts, too.
+    let early = bench.client.start_while_attached("").expect("started");
     std::thread::sleep(Duration::from_millis(300));
-    let (out, _, code) = bench.drain(stream);
+    let (rest, _, code) = bench.drain(stream);
+    let mut out = String::new();
+    for (_, event) in early {
+        if let Event::Output(output) = event {
+            out += &String::from_utf8_lossy(&output.stdout);
+        }
+    }
+    out += &rest;
     assert_eq!(code, 0);
     assert_eq!(out.lines().count(), 20_000);
 }
@@ -193,8 +201,13 @@ fn stop_escalates_and_answers_at_the_end() {
     let mut bench = Bench::new();
     bench.create("trap '' TERM; echo up; while :; do sleep 1; done");
     bench.client.start("").expect("started");
+    // It is deaf once it says so, however long its shell takes to come so far.
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !fs::read_to_string(bench.dir.path().join("log")).is_ok_and(|log| log.contains("up")) {
+        assert!(Instant::now() < deadline, "it does not say that it is up");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let began = Instant::now();
-    std::thread::sleep(Duration::from_millis(100));
     let exited = bench
         .client
         .stop(&StopRequest { signal: 15, timeout: 200, container: String::new() })

@@ -23,7 +23,7 @@ const IMAGE: &str = "registry.sextant.example/shop:1";
 macro_rules! until {
     ($command:literal, $says:literal) => {
         concat!(
-            "for i in $(seq 300); do ",
+            "for i in $(seq 1000); do ",
             $command,
             " 2>/dev/null | grep -q '",
             $says,
@@ -90,7 +90,7 @@ const AGAIN: &[Step] = &[
 
 /// Closed.
 const CLOSED: &[Step] = &[
-    ok("kubectl delete namespace shop --timeout=100s", &["namespace \"shop\" deleted"]),
+    ok("kubectl delete namespace shop --timeout=240s", &["namespace \"shop\" deleted"]),
     ok(until!("kubectl get pv 2>&1", "No resources"), &["No resources found"]),
 ];
 
@@ -181,7 +181,7 @@ impl Machine {
     fn runs(&mut self) -> Result<()> {
         self.start_agent()?;
         let shop = root().join("examples/shop");
-        quiet(self.sextant(&["apply", "--wait", "--timeout", "100s", "-f"]).arg(shop))?;
+        quiet(self.sextant(&["apply", "--wait", "--timeout", "240s", "-f"]).arg(shop))?;
         let kubectl = debian()?;
         let folder = Folder::new(self.dir.path(), &self.kubeconfig(), &kubectl, Some(self.host.network()))?;
         take(&folder, &kubectl, OPEN)?;

@@ -69,7 +69,7 @@ def watches(api):
 
     threading.Thread(target=change).start()
     stream, seen = watch.Watch(), []
-    for event in stream.stream(core.list_namespaced_config_map, NS, resource_version=start, label_selector="w=1", timeout_seconds=60):
+    for event in stream.stream(core.list_namespaced_config_map, NS, resource_version=start, label_selector="w=1", timeout_seconds=240):
         seen.append((event["type"], event["object"].metadata.name, event["object"].data))
         if event["type"] == "DELETED":
             stream.stop()
@@ -78,7 +78,7 @@ def watches(api):
     raw, mark = watch.Watch(), None
     more = dict(send_initial_events=True, resource_version_match="NotOlderThan", allow_watch_bookmarks=True)
     added = []
-    for event in raw.stream(core.list_namespaced_config_map, NS, timeout_seconds=60, **more):
+    for event in raw.stream(core.list_namespaced_config_map, NS, timeout_seconds=240, **more):
         if event["type"] == "BOOKMARK":
             meta = event["raw_object"]["metadata"]
             assert meta["annotations"] == {"k8s.io/initial-events-end": "true"}, meta
@@ -89,7 +89,7 @@ def watches(api):
     assert mark and {"l1", "l3", "l5"} <= set(added), (mark, added)
     core.patch_namespaced_config_map("l1", NS, {"data": {"later": "1"}})
     again = watch.Watch()
-    for event in again.stream(core.list_namespaced_config_map, NS, resource_version=mark, timeout_seconds=60):
+    for event in again.stream(core.list_namespaced_config_map, NS, resource_version=mark, timeout_seconds=240):
         assert (event["type"], event["object"].metadata.name) == ("MODIFIED", "l1"), event
         again.stop()
 
@@ -104,14 +104,14 @@ def resumes(api):
         core.patch_namespaced_config_map("big", NS, {"data": {"text": f"{i:05}" * 200_000}})
     core.delete_namespaced_config_map("big", NS)
     try:
-        for event in watch.Watch().stream(core.list_namespaced_config_map, NS, resource_version=first, timeout_seconds=10):
+        for event in watch.Watch().stream(core.list_namespaced_config_map, NS, resource_version=first, timeout_seconds=60):
             raise AssertionError(f"too old, and told: {event['type']}")
         raise AssertionError("too old, and nothing told")
     except ApiException as e:
         assert e.status == 410, e
     fresh, again = core.list_namespaced_config_map(NS).metadata.resource_version, watch.Watch()
     core.patch_namespaced_config_map("l3", NS, {"data": {"again": "1"}})
-    for event in again.stream(core.list_namespaced_config_map, NS, resource_version=fresh, timeout_seconds=60):
+    for event in again.stream(core.list_namespaced_config_map, NS, resource_version=fresh, timeout_seconds=240):
         assert (event["type"], event["object"].data["again"]) == ("MODIFIED", "1"), event
         again.stop()
     refused(410, "Expired", core.list_namespaced_config_map, NS, resource_version=first, resource_version_match="Exact")
@@ -159,11 +159,11 @@ def dynamics(api):
                "spec": {"group": "py.example.com", "scope": "Namespaced", "names": names, "versions": [version]}}
         crds = dyn.resources.get(api_version="apiextensions.k8s.io/v1", kind="CustomResourceDefinition")
         crds.create(body=crd)
-        for event in crds.watch(name="boxes.py.example.com", timeout=60):
+        for event in crds.watch(name="boxes.py.example.com", timeout=240):
             conditions = event["object"].to_dict().get("status", {}).get("conditions", [])
             if any(c["type"] == "Established" and c["status"] == "True" for c in conditions):
                 break
-        for _ in range(100):
+        for _ in range(1800):
             try:
                 dyn.resources.invalidate_cache()
                 boxes = dyn.resources.get(api_version="py.example.com/v1", kind="Box")
@@ -205,7 +205,7 @@ def manifests(api):
     except utils.FailToCreateError as e:
         assert [x.status for x in e.api_exceptions] == [409, 409], e
     core.delete_namespace("py")
-    for _ in range(600):
+    for _ in range(1800):
         try:
             core.read_namespace("py")
             time.sleep(0.1)
@@ -248,11 +248,11 @@ def election(api):
         def lead():
             led[name].set()
         lock = LeaseLock("py-lease", NS, name)
-        chosen = electionconfig.Config(lock, lease_duration=4, renew_deadline=3, retry_period=1, onstarted_leading=lead, onstopped_leading=lambda: None)
+        chosen = electionconfig.Config(lock, lease_duration=15, renew_deadline=10, retry_period=2, onstarted_leading=lead, onstopped_leading=lambda: None)
         leaderelection.LeaderElection(chosen).run()
 
     threading.Thread(target=run, args=("one",), daemon=True).start()
-    assert led["one"].wait(60)
+    assert led["one"].wait(180)
     threading.Thread(target=run, args=("two",), daemon=True).start()
     lease = lambda: client.CoordinationV1Api(api).read_namespaced_lease("py-lease", NS).spec
     first = lease()

@@ -16,7 +16,7 @@ pub(super) fn python(site: &Site) -> Result<()> {
     let libraries = python_library(PYTHON)?;
     let server = Server::start(site)?;
     let mut python = Command::new("timeout");
-    python.args(["--kill-after", "5", "300", "python3", "-c", SCRIPT]).arg(server.kubeconfig());
+    python.args(["--kill-after", "5", "900", "python3", "-c", SCRIPT]).arg(server.kubeconfig());
     let said = quiet(python.env("PYTHONPATH", &libraries)).map_err(|e| format!("{e}\n{}", server.stop()))?;
     if said.trim_end().ends_with("parts went well") {
         Ok(())

@@ -79,9 +79,9 @@ impl Host {
         format!("/proc/{}/ns/net", self.init)
     }
 
-    /// What a server on this host says; it has a few seconds to come up.
+    /// What a server on this host says; it has three minutes to come up.
     pub(super) fn ask(&self, at: &str) -> Result<String> {
-        let end = Instant::now() + Duration::from_secs(10);
+        let end = Instant::now() + Duration::from_secs(180);
         loop {
             let args = ["3", "busybox", "wget", "-q", "-O", "-", at];
             match quiet(self.command("timeout").args(args)) {

@@ -161,7 +161,7 @@ impl Daemon {
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().map_err(|e| format!("cannot run containerd: {e}"))?;
         let daemon = Self { dir: dir.to_owned(), child };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(180);
         while quiet(host.command("ctr").args(["--address", &daemon.socket(), "version"])).is_err() {
             if Instant::now() > end {
                 return Err("containerd does not answer".into());

@@ -59,7 +59,7 @@ def main():
         def call(method, message):
             same = lambda message: message
             ask = channel.unary_unary(SERVICE + method, request_serializer=same, response_deserializer=same)
-            return fields(ask(message, timeout=60, wait_for_ready=True))
+            return fields(ask(message, timeout=240, wait_for_ready=True))
 
         if verb == "run":
             name, host_port, container_port = words

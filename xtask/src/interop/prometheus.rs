@@ -77,7 +77,7 @@ const STEPS: &[Step] = &[
         "kubectl get node here -o jsonpath='{.status.addresses[0].address}:{.status.daemonEndpoints.kubeletEndpoint.Port}' | tee agent",
         &["*:10250"],
     ),
-    ok("kubectl wait --for=condition=Ready pod/web --timeout=90s", &["pod/web condition met"]),
+    ok("kubectl wait --for=condition=Ready pod/web --timeout=240s", &["pod/web condition met"]),
 ];
 
 pub(super) fn scrapes(site: &Site) -> Result<()> {
@@ -194,7 +194,7 @@ impl Drop for Prometheus {
 
 /// The last refusal, if it is not so in time.
 fn soon(look: impl Fn() -> Result<()>) -> Result<()> {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(180);
     loop {
         match look() {
             Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(300)),

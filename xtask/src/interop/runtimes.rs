@@ -61,7 +61,7 @@ pub(super) fn buildah(site: &Site) -> Result<()> {
 /// A program that says a word and stays for a moment: ctr opens the output in the background, and gives up on it when the
 /// program ends before that (a word was lost so once, on a busy machine).
 fn says(word: &str) -> [&str; 4] {
-    ["/bin/sh", "-c", "echo $0; sleep 1", word]
+    ["/bin/sh", "-c", "echo $0; sleep 3", word]
 }
 
 pub(super) fn containerd(site: &Site) -> Result<()> {
@@ -128,7 +128,7 @@ pub(super) fn containerd_shim(site: &Site) -> Result<()> {
         "in",
     )?;
     ctr(&["task", "kill", "-s", "SIGKILL", "over"])?;
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(180);
     while !ctr(&["task", "ls"])?.contains("STOPPED") {
         if Instant::now() > end {
             return Err("over was killed and is not STOPPED".into());
@@ -167,7 +167,7 @@ impl Containerd {
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|e| format!("cannot run containerd: {e}"))?;
         let daemon = Self { socket, child };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(180);
         while quiet(Command::new("ctr").arg("--address").arg(&daemon.socket).arg("version")).is_err() {
             if Instant::now() > end {
                 return Err("containerd does not answer".into());

@@ -147,7 +147,7 @@ impl Registry {
         kernel::command::dies_with_thread(&mut command);
         let child = command.spawn().map_err(|e| format!("cannot run docker-registry: {e}"))?;
         let registry = Self { address, child };
-        let end = Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(180);
         while TcpStream::connect(address).is_err() {
             if Instant::now() > end {
                 return Err("docker-registry does not answer".into());

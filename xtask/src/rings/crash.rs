@@ -84,8 +84,8 @@ pub(super) fn run(extent: &mut Extent) -> Result<Count> {
                 // Any command converges; this one also shows that the store and the records can be read.
                 all(&[&["ps", "-a"], &["images"]], &at)
             },
-            settle: Duration::from_secs(5),
-            limit: Duration::from_secs(60),
+            settle: Duration::from_secs(20),
+            limit: Duration::from_secs(180),
         };
         count.add(
             &format!("{}: killed at recorded effects", scenario.name),

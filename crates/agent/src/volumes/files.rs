@@ -118,7 +118,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         let pipe = at("pipe");
         std::thread::spawn(move || sender.send(beginning(&pipe, 3)));
-        let read = receiver.recv_timeout(Duration::from_secs(30)).expect("nobody waits for a pipe");
+        let read = receiver.recv_timeout(Duration::from_secs(180)).expect("nobody waits for a pipe");
         assert!(read.unwrap_err().to_string().contains("it is no file"));
         assert!(beginning(&at(""), 3).is_err(), "a directory");
     }

@@ -30,7 +30,7 @@ const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/sea/endpointslices";
 /// Waits until an APIService says why it is available or not.
 async fn condition(client: &Client, path: &str, reason: &str) -> Value {
     let mut last = Value::Null;
-    for _ in 0..5000 {
+    for _ in 0..9000 {
         let object = client.get(path).await.json();
         last = object["status"]["conditions"][0].clone();
         if last["reason"] == reason {
@@ -165,7 +165,7 @@ async fn a_service_serves_a_group() {
     // What cannot be asked may keep something there.
     admin.delete("/api/v1/namespaces/doomed-too").await;
     let ending = || async { admin.get("/api/v1/namespaces/doomed-too").await.text().to_owned() };
-    for _ in 0..5000 {
+    for _ in 0..9000 {
         if ending().await.contains("sea.example/v1: stale GroupVersion discovery") {
             break;
         }
@@ -312,7 +312,7 @@ async fn what_a_service_leaves_undone_holds_nothing_here() {
     while waiting.join_next().await.is_some() {}
     assert!(other.asked.lock().unwrap().iter().any(|line| line.ends_with("/hangs")));
     let mut last = 0;
-    for _ in 0..5000 {
+    for _ in 0..9000 {
         let made = admin.post(&format!("{CONFIG_MAPS}?dryRun=All"), &config_map("a", "1")).await;
         last = made.status.as_u16();
         if last == 201 {
@@ -394,7 +394,7 @@ async fn an_api_service_is_there_for_each_group_version() {
     let elsewhere = json!({"spec": {"service": {"namespace": "default", "name": "kubernetes"}}}).to_string();
     assert_eq!(merge.send(Method::PATCH, &apps, elsewhere).await.status, 200);
     assert_eq!(admin.get("/apis/apps/v1/deployments").await.status, 200);
-    for _ in 0..5000 {
+    for _ in 0..9000 {
         if admin.get(&apps).await.json()["spec"] == spec {
             break;
         }

@@ -569,7 +569,7 @@ async fn services_do_not_wait_for_the_webhooks_of_others() {
     let (waiting, slow) = (admin.clone(), service("slow", json!({"slow": "yes"})));
     let waiting = tokio::spawn(async move { waiting.post(SERVICES, &slow).await });
     let mut is_asked = false;
-    for _ in 0..2000 {
+    for _ in 0..36_000 {
         is_asked = !hook.asked.lock().unwrap().is_empty();
         if is_asked {
             break;
@@ -629,7 +629,7 @@ async fn what_is_noted_of_a_request_is_in_the_audit_log() {
         (CONFIG_MAPS, "one.example.com/because", "it is Thursday"),
         (PODS, "pod-security.kubernetes.io/enforce-policy", "privileged:latest"),
     ] {
-        for _ in 0..200 {
+        for _ in 0..9000 {
             if noted(uri, key) == wanted {
                 break;
             }

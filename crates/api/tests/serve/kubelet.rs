@@ -93,7 +93,7 @@ async fn in_time<T>(work: impl Future<Output = T>) -> T {
 
 /// Waits until a line is in what the kubelet saw.
 async fn seen(kubelet: &Other, wanted: &str) {
-    for _ in 0..1000 {
+    for _ in 0..9000 {
         if kubelet.asked.lock().unwrap().iter().any(|line| line == wanted) {
             return;
         }

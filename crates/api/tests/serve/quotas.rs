@@ -14,7 +14,7 @@ const QUOTA: &str = "/api/v1/namespaces/default/resourcequotas/few";
 /// Waits until the quota says of config maps what it has to, and fails where it never does.
 async fn used(admin: &Client, wanted: &str) {
     let mut found = Value::Null;
-    for _ in 0..500 {
+    for _ in 0..9000 {
         found = admin.get(QUOTA).await.json()["status"].clone();
         if found["used"]["count/configmaps"] == wanted {
             return;
@@ -88,7 +88,7 @@ async fn exactly_as_many_get_in_as_the_quota_says_and_deletions_give_back() {
     let patching = admin.with("content-type", "application/merge-patch+json");
     assert_eq!(patching.send(Method::PATCH, QUOTA, raised).await.status, 200);
     let mut last = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..9000 {
         last = made(&admin, "c", 3).await;
         if !last.is_empty() {
             break;
@@ -105,7 +105,7 @@ async fn ports_on_nodes_are_counted_of_every_service_that_has_some() {
     let admin = client(&instance, true, &[]);
     let hard = json!({"metadata": {"name": "few"}, "spec": {"hard": {"services.nodeports": "1"}}});
     assert_eq!(admin.post("/api/v1/namespaces/default/resourcequotas", &hard).await.status, 201);
-    for _ in 0..500 {
+    for _ in 0..9000 {
         if admin.get(QUOTA).await.json()["status"]["used"]["services.nodeports"] == "0" {
             break;
         }
@@ -145,7 +145,7 @@ async fn ports_on_nodes_are_counted_of_every_service_that_has_some() {
 /// Waits until a quota's status says so.
 async fn status(admin: &Client, quota: &str, part: &str, name: &str, wanted: &str) {
     let mut found = Value::Null;
-    for _ in 0..500 {
+    for _ in 0..9000 {
         found = admin.get(quota).await.json()["status"].clone();
         if found[part][name] == wanted {
             return;

@@ -56,7 +56,7 @@ pub(crate) fn client(instance: &Instance, admin: bool, protocols: &[&str]) -> Cl
 
 /// Asks until a path is answered so: what was just made is seen a moment later.
 pub(crate) async fn until(client: &Client, path: &str, status: u16) {
-    for _ in 0..500 {
+    for _ in 0..9000 {
         if client.get(path).await.status == status {
             return;
         }
@@ -340,7 +340,7 @@ async fn a_secret_for_a_token_is_filled() {
     let made = admin.post(secrets, &secret).await;
     assert_eq!(made.status, 201, "{}", made.text());
     let mut token = String::new();
-    for _ in 0..200 {
+    for _ in 0..9000 {
         let found = admin.get(&format!("{secrets}/old-token")).await.json();
         if let Some(data) = found["data"]["token"].as_str() {
             token =

@@ -185,12 +185,17 @@ pub(crate) fn serve(netns: &Netns, at: &str, words: &'static str) {
     });
 }
 
-/// What a server says; the error's kind if it does not.
+/// What a server says; the error's kind if it does not. (A packet that is lost is sent again after one second, and after three.)
 pub(crate) fn ask(at: &str) -> Result<String, std::io::ErrorKind> {
+    ask_within(at, Duration::from_secs(4))
+}
+
+/// The same of who may be out of reach, and is waited for that long.
+pub(crate) fn ask_within(at: &str, reach: Duration) -> Result<String, std::io::ErrorKind> {
     let at: SocketAddr = at.parse().unwrap();
     let ask = || {
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        let mut stream = TcpStream::connect_timeout(&at, reach)?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -211,7 +216,7 @@ pub(crate) fn echo(netns: &Netns, at: &str, words: &'static str) {
 
 /// The answer to one datagram.
 pub(crate) fn ping(socket: &UdpSocket, at: &str) -> Option<String> {
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
     socket.send_to(b"?", at).ok()?;
     let mut buffer = [0; 100];
     let (n, _) = socket.recv_from(&mut buffer).ok()?;

@@ -87,7 +87,7 @@ impl Disk {
             }
             None
         };
-        for _ in 0..3000 {
+        for _ in 0..18_000 {
             let Some((project, quota)) = left() else { return };
             let limits = (quota.most_bytes, quota.most_inodes);
             assert_eq!(limits, (0, 0), "{}: limits of project {project} are left", self.kind);

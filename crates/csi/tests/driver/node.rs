@@ -55,7 +55,7 @@ async fn a_volume_is_where_it_was_put_and_nowhere_else() {
     assert!(code == Code::FailedPrecondition && message.contains("in use"), "{message}");
     drop(open);
     for at in [&target, &second, &second] {
-        rig.unpublish(&id, at).await.unwrap();
+        rig.let_go(&id, at).await;
         assert!(!at.exists());
     }
     rig.unstage(&id, &staging).await.unwrap();
@@ -78,7 +78,7 @@ async fn a_staging_path_that_somebody_unmounted_is_no_volume() {
     assert!(!target.exists());
     rig.stage(&id, &staging, files(Mode::SingleNodeWriter)).await.unwrap();
     rig.publish(published(&id, &staging, &target)).await.unwrap();
-    rig.unpublish(&id, &target).await.unwrap();
+    rig.let_go(&id, &target).await;
     rig.unstage(&id, &staging).await.unwrap();
     assert!(!staging.exists(), "it was made here");
 }
@@ -102,7 +102,7 @@ async fn what_others_have_at_a_path_stays() {
     let there = dir.path().join("there");
     fs::create_dir(&there).unwrap();
     rig.stage(&w, &there, writer()).await.unwrap();
-    rig.unpublish(&w, &there).await.unwrap();
+    rig.let_go(&w, &there).await;
     rig.unstage(&w, &there).await.unwrap();
     assert!(there.exists());
     let flagged = MountVolume { mount_flags: vec!["noexec".into(), "bogus".into()], ..Default::default() };
@@ -127,7 +127,7 @@ async fn one_writer_is_one() {
     let again = NodePublishVolumeRequest { target_path: text(&second), ..publish };
     assert_eq!(refusal(rig.publish(again).await).0, Code::FailedPrecondition);
     assert!(!second.exists());
-    rig.unpublish(&id, &target).await.unwrap();
+    rig.let_go(&id, &target).await;
     rig.unstage(&id, &staging).await.unwrap();
 }
 

@@ -44,7 +44,7 @@ async fn the_small_program_serves_what_it_is_told_and_ends_when_it_is_told_to() 
     let whole = told(dir.path());
     let mut driver = Ends(program(&serde_json::to_string(&whole).unwrap()).spawn().unwrap());
     let mut client = None;
-    for _ in 0..3000 {
+    for _ in 0..18_000 {
         client = Client::connect(&socket).await.ok();
         if client.is_some() || driver.0.try_wait().unwrap().is_some() {
             break;

@@ -119,12 +119,12 @@ impl Rig {
         mounted
     }
 
-    /// Takes a volume away again. A program that another test starts in this process has its open files until it executes, and with
-    /// them the volume's.
-    pub(crate) async fn unmount(&self, mounted: Mounted) {
-        let mut tries = 50;
+    /// Takes a volume from a path where nobody has it open any more. A program that another test starts in this process has its open files
+    /// until it executes, and with them the volume's.
+    pub(crate) async fn let_go(&self, id: &str, at: &Path) {
+        let mut tries = 3000;
         loop {
-            match self.unpublish(&mounted.id, &mounted.target).await {
+            match self.unpublish(id, at).await {
                 Err(e) if e.code() == Code::FailedPrecondition && tries > 0 => {
                     tries -= 1;
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -132,6 +132,11 @@ impl Rig {
                 outcome => break outcome.unwrap(),
             }
         }
+    }
+
+    /// Takes a volume away again.
+    pub(crate) async fn unmount(&self, mounted: Mounted) {
+        self.let_go(&mounted.id, &mounted.target).await;
         self.unstage(&mounted.id, &mounted.staging).await.unwrap();
         assert!(!mounted.target.exists() && !mounted.staging.exists());
     }

@@ -68,7 +68,7 @@ impl Driver {
     }
 
     async fn client(&mut self, folder: &Path) -> Client {
-        for _ in 0..3000 {
+        for _ in 0..18_000 {
             // Connected is not served: a child that the killed one had not brought to its exec listens on its socket.
             if let Ok(client) = Client::connect(&folder.join("csi.sock")).await {
                 let client = client.with_deadline(Duration::from_secs(120));

@@ -82,7 +82,7 @@ impl Disk {
 
     /// A device goes a moment after its mount.
     pub(crate) fn until_without_device(&self) {
-        for _ in 0..2000 {
+        for _ in 0..36_000 {
             if self.devices().is_empty() {
                 return;
             }

@@ -114,7 +114,7 @@ async fn what_can_be_made_is_what_is_said_and_no_more() {
     open.read_exact_at(&mut read, all as u64 - 1).unwrap();
     assert_eq!(read, [7]);
     drop(open);
-    rig.unpublish(&id, &target).await.unwrap();
+    rig.let_go(&id, &target).await;
     rig.unstage(&id, &staging).await.unwrap();
     disk.until_without_device();
     rig.delete(&id).await.unwrap();
@@ -160,7 +160,7 @@ async fn an_encrypted_block_device_wants_its_secret_where_it_is_staged() {
     open.write_all_at(b"what nobody reads", 0).unwrap();
     open.sync_all().unwrap();
     drop(open);
-    rig.unpublish(&id, &target).await.unwrap();
+    rig.let_go(&id, &target).await;
     rig.unstage(&id, &staging).await.unwrap();
     disk.until_without_device();
     let wrong = map("key", &"fedcba9876543210".repeat(8));
@@ -171,7 +171,7 @@ async fn an_encrypted_block_device_wants_its_secret_where_it_is_staged() {
     let mut read = [0; 17];
     publish().await.read_exact_at(&mut read, 0).unwrap();
     assert_eq!(&read, b"what nobody reads");
-    rig.unpublish(&id, &target).await.unwrap();
+    rig.let_go(&id, &target).await;
     rig.unstage(&id, &staging).await.unwrap();
     rig.delete(&id).await.unwrap();
 }

@@ -188,13 +188,21 @@ mod tests {
                 let mut answer = String::new();
                 TcpStream::from(client).read_to_string(&mut answer).unwrap();
                 assert_eq!(answer, "answer");
-                // Where nobody listens, that is told as well.
+                // Where nobody listens, that is told as well. A child that another test has forked does until it executes its program.
                 drop(listener);
-                let client = socket(family, SocketType::STREAM, None).unwrap();
-                be_transparent(&client).unwrap();
-                set_mark(&client, RETURNING.mark).unwrap();
-                bind(&client, &from).unwrap();
-                assert_eq!(connect(&client, &at), Err(Errno::CONNREFUSED));
+                let end = std::time::Instant::now() + std::time::Duration::from_secs(180);
+                loop {
+                    let client = socket(family, SocketType::STREAM, None).unwrap();
+                    be_transparent(&client).unwrap();
+                    set_mark(&client, RETURNING.mark).unwrap();
+                    bind(&client, &from).unwrap();
+                    match connect(&client, &at) {
+                        Err(Errno::CONNREFUSED) => break,
+                        Ok(()) if std::time::Instant::now() < end => {}
+                        told => panic!("{told:?}"),
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
             }
             let there = || -> Result<bool> {
                 let all = rules(&mut Socket::open(Protocol::Route)?)?;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{Outcome, check};
 
 /// How long something is waited for that takes a moment on an idle machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: [&str; 14] = [
     "sh", "sleep", "true", "cat", "ls", "echo", "id", "env", "kill", "touch", "stty", "readlink", "pwd",

@@ -43,7 +43,7 @@ impl Bus {
         let spawned = spawned.stderr(std::fs::File::create(dir.join("bus.log"))?).spawn();
         let daemon = spawned.map_err(|e| format!("cannot start dbus-daemon: {e} (install dbus)"))?;
         let bus = Self { daemon, socket };
-        for _ in 0..1000 {
+        for _ in 0..36_000 {
             if bus.open().is_ok() {
                 return Ok(bus);
             }

@@ -102,7 +102,7 @@ fn hung(bench: &Bench) -> Outcome {
         let mut spec = bench.sleeper();
         let program = if kind == "createRuntime" { "/bin/busybox" } else { "/bin/sleep" };
         spec["hooks"][kind] =
-            json!([{"path": program, "args": ["sleep", "3"], "env": [format!("BENCH={}", bench.id)]}]);
+            json!([{"path": program, "args": ["sleep", "10"], "env": [format!("BENCH={}", bench.id)]}]);
         bench.configure(&spec);
         let mut first = if kind == "startContainer" {
             bench.run(&["create", &bench.id]).ok()?;
@@ -110,7 +110,7 @@ fn hung(bench: &Bench) -> Outcome {
         } else {
             bench.command().args(["create", &bench.id]).stderr(Stdio::null()).spawn()?
         };
-        let hook = || bench.processes().iter().any(|(_, line)| line.trim_end() == "sleep 3");
+        let hook = || bench.processes().iter().any(|(_, line)| line.trim_end() == "sleep 10");
         bench.until("the hook runs", hook)?;
         if kind != "startContainer" {
             check(bench.status()? == "creating", || format!("{kind}: {:?}", bench.status()))?;

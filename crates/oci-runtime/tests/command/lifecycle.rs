@@ -156,6 +156,8 @@ fn stages(bench: &Bench) -> Outcome {
     check(again.code == 1 && again.err.contains("already running"), || again.err)?;
     let early = bench.run(&["delete", &bench.id]);
     check(early.code == 1 && early.err.contains("not stopped"), || early.err)?;
+    // The trap is set when the shell has its child; the first process of a namespace takes no signal without.
+    bench.until("two run", || bench.processes().len() == 2)?;
     bench.run(&["kill", &bench.id, "SIGTERM"]).ok()?;
     bench.until("it stops", || bench.status().is_ok_and(|s| s == "stopped"))?;
     let state = bench.run(&["state", &bench.id]).ok()?.json()?;

@@ -139,6 +139,9 @@ fn oom(bench: &Bench) -> Outcome {
         all.filter_map(|e| fs::read_link(e.path()).ok()).any(|link| link.ends_with(name))
     };
     bench.until("events watch", || waits("memory.events") || waits("anon_inode:[eventfd]"))?;
+    // And it has told the kernel what they are for once it sleeps: until then it runs, or would.
+    let stat = format!("/proc/{}/stat", child.id());
+    bench.until("events wait", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") S ")))?;
     std::thread::sleep(std::time::Duration::from_millis(100));
     fs::write(&go, "0123456789012345678901234567890123456789\n")?;
     let line = lines.next().ok_or("no line")??;

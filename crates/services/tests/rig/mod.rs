@@ -18,7 +18,7 @@ pub(crate) use testkit::netns::{Netns, addresses};
 use testkit::netns::{change, index, join};
 
 /// Longer than anything takes that will happen at all, on a machine that does much else.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 /// The node's name.
 pub(crate) const NODE: &str = "node-1";
 /// The table.
@@ -209,8 +209,8 @@ pub(crate) fn ask(from: &Netns, at: &str) -> Result<(u8, IpAddr), std::io::Error
 pub(crate) fn ask_here(at: &str) -> Result<(u8, IpAddr), std::io::ErrorKind> {
     let at: SocketAddr = at.parse().unwrap();
     let ask = || {
-        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(3))?;
-        stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+        let mut stream = TcpStream::connect_timeout(&at, Duration::from_secs(8))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
@@ -226,7 +226,7 @@ fn said(text: &str) -> (u8, IpAddr) {
 /// A socket from which datagrams are sent always from the same port.
 pub(crate) fn udp(from: &Netns, at: &str) -> UdpSocket {
     let socket = from.run(|| UdpSocket::bind(at).unwrap());
-    socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
     socket
 }
 

@@ -136,7 +136,7 @@ async fn whenever_the_controllers_are_killed_all_comes_to_be_as_it_is_wanted() {
     }
     let done = rig
         .until("everything is as wanted", async |rig| unwanted(rig, &cloud).await.is_empty().then_some(()));
-    if tokio::time::timeout(crate::rig::PATIENCE / 2, done).await.is_err() {
+    if tokio::time::timeout(crate::rig::PATIENCE * 9 / 10, done).await.is_err() {
         panic!("{:#?}\n{}", unwanted(&rig, &cloud).await, rig.words("control"));
     }
     nothing_was_forbidden(&rig);

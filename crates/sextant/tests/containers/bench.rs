@@ -17,7 +17,7 @@ use crate::Test;
 use crate::running::Running;
 
 /// Longer than anything takes that will happen at all.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 pub(crate) struct Bench {
     dir: tempfile::TempDir,

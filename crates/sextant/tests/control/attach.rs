@@ -1,7 +1,7 @@
 //! Attachments of a driver that attaches, and of one that does not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grpc::Code;
 use k8s_openapi::api::core::v1::{PersistentVolume, Secret};
@@ -117,15 +117,18 @@ async fn what_fails_is_told_and_tried_again() {
     let (rig, driver) = with_driver().await;
     driver.state().failing.insert("publish", Code::Internal);
     rig.volume("v1", STAND_IN, json!({})).await;
+    let began = Instant::now();
     rig.attach("a1", "v1", STAND_IN).await;
     let failed =
         |one: &VolumeAttachment| one.status.as_ref().is_some_and(|status| status.attach_error.is_some());
     let error = rig.attachment_is("a1", "failed", failed).await.status.unwrap().attach_error.unwrap();
     assert_eq!(error.error_code, Some(13));
     assert!(error.time.is_some() && error.message.unwrap().contains("publish is to fail"));
-    // Later and later, whatever is written down meanwhile.
-    tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert!((2..=3).contains(&driver.count("publish")), "{:?}", driver.state().calls);
+    // Later and later, whatever is written down meanwhile: after one second, two more, four more, and so on.
+    rig.until("it is tried again", async |_: &Rig| (driver.count("publish") > 1).then_some(())).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (tries, passed) = (driver.count("publish"), began.elapsed());
+    assert!(passed.as_secs() + 1 >= 1_u64 << (tries - 2), "{tries} tries in {passed:?}");
     driver.state().failing.clear();
     let attachment = rig.is_attached("a1").await;
     assert_eq!(attachment.status.unwrap().attach_error, None);

@@ -321,7 +321,7 @@ impl Drop for Rig {
         // Drivers of other tests, and a killed driver's programs, may have one open for a moment yet.
         let mut left = devices(self.dir.path());
         let began = Instant::now();
-        while !left.is_empty() && began.elapsed() < Duration::from_secs(60) {
+        while !left.is_empty() && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(20));
             left = devices(self.dir.path());
         }

@@ -13,7 +13,7 @@ use cri::contract::v1::*;
 use crate::{machine, wishes};
 
 /// Longer than anything takes that will happen at all.
-pub(crate) const LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// Seconds that what its caller left waits for somebody to come.
 pub(crate) const GRACE: u64 = 10;

@@ -50,7 +50,9 @@ fn a_shared_pid_namespace_has_an_init_that_reaps_and_cannot_be_killed_from_insid
     assert!(out.contains("sleep 61") && out.contains("sleep 62"), "{out}");
     assert!(out.ends_with("sextant-pod\n"), "{out}");
     // An orphan becomes init's and leaves nothing; no signal from inside reaches init.
-    let (out, _) = pod.exec("b", "(sleep 0.05 &) ; for s in TERM KILL STOP INT USR1; do kill -$s 1; done; sleep 0.3; grep -l '^State:.Z' /proc/[0-9]*/status; ls -d /proc/1");
+    let zombies = "grep -ls '^State:.Z' /proc/[0-9]*/status";
+    let (out, _) = pod.exec("b", &format!("(sleep 0.05 &) ; for s in TERM KILL STOP INT USR1; do kill -$s 1; done; sleep 0.3; \
+        i=0; while [ -n \"$({zombies})\" ] && [ $i -lt 900 ]; do sleep 0.1; i=$((i + 1)); done; {zombies}; ls -d /proc/1"));
     assert_eq!(out, "/proc/1\n");
     assert!(!gone(init));
     let state = fs::read_to_string(format!("/proc/{init}/status")).unwrap();

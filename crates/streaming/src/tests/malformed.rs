@@ -102,7 +102,8 @@ async fn streams_that_do_not_come_are_not_waited_for_long() {
 
 #[tokio::test]
 async fn what_is_missing_is_said_on_the_error_stream() {
-    let server = server_with(Limits { create: Duration::from_millis(100), ..Limits::default() }).await;
+    // Those that its client does open have come by then.
+    let server = server_with(Limits { create: Duration::from_secs(2), ..Limits::default() }).await;
     let act = work(|_| async { Ok(Exit(0)) });
     let url = server.exec(act, requested(true, true, true, false)).expect("an address");
     // The client opens stdin and its error stream alone.
@@ -110,7 +111,7 @@ async fn what_is_missing_is_said_on_the_error_stream() {
     let started = WAYS[0].start(&target, requested(true, false, false, false)).await;
     let error = within(started.expect("streams").wait()).await.expect_err("no command");
     assert!(
-        error.to_string().ends_with("did not open these streams within 100ms: stdout, stderr"),
+        error.to_string().ends_with("did not open these streams within 2s: stdout, stderr"),
         "{error}"
     );
 }

@@ -114,7 +114,7 @@ fn requested(stdin: bool, stdout: bool, stderr: bool, tty: bool) -> Requested {
 
 /// What hangs fails.
 async fn within<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it must not hang")
+    tokio::time::timeout(Duration::from_secs(180), what).await.expect("it must not hang")
 }
 
 /// Everything up to the end.

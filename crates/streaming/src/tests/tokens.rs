@@ -88,7 +88,8 @@ async fn stopping_waits_for_sessions_then_ends_them() {
     .await;
     let long = start(work(|_| std::future::pending())).await;
     let address = server.address();
-    let stopped = tokio::spawn(server.stop(Duration::from_millis(500)));
+    // So long that the short one has ended and has said so, whoever else has the processor.
+    let stopped = tokio::spawn(server.stop(Duration::from_secs(5)));
     assert_eq!(within(short.wait()).await.expect("its own end"), Exit(4));
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
     assert!(matches!(within(long.wait()).await, Err(Error::Lost)));

@@ -50,7 +50,8 @@ impl Raw {
             }
             self.unread.clear();
             let read = self.socket.read_buf(&mut self.unread);
-            match tokio::time::timeout(Duration::from_millis(200), read).await {
+            // Longer than the server is kept from going on by whoever else has the processor.
+            match tokio::time::timeout(Duration::from_secs(1), read).await {
                 Ok(Ok(1..)) => {}
                 _ => return (data, cut, credit),
             }

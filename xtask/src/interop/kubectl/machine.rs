@@ -37,7 +37,7 @@ impl Machine {
         quiet(&mut machine.sextant(&["pull", "--plain-http", &from]))?;
         quiet(&mut machine.sextant(&["tag", &from, IMAGE]))?;
         // The network is there once loopback is up in it.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(180);
         while quiet(machine.within("ip").args(["route", "get", "10.96.0.1"])).is_err() {
             if std::time::Instant::now() > end {
                 return Err("the machine's network did not come up".into());

@@ -32,7 +32,7 @@ impl Server {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
         let child = command.spawn().map_err(|e| format!("cannot run {}: {e}", program.display()))?;
         let mut server = Self { dir, child };
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(180);
         while !server.words().contains("serves on") {
             if server.child.try_wait()?.is_some() || Instant::now() > end {
                 return Err(format!("sextant api does not serve: {}", server.words()).into());

@@ -41,7 +41,7 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
     }
     let stand = Stand::new(kernel, 256, &|_| ())?;
     let look = stand.look("look", LOOK, &whole)?;
-    let workload = |sync: &str| stand.workload(&WRITE.replace("SYNC", sync), 64, Duration::from_secs(60));
+    let workload = |sync: &str| stand.workload(&WRITE.replace("SYNC", sync), 64, Duration::from_secs(300));
     let mut random = extent.random.clone();
     let durable = workload("sync")?;
     let mut recording = stand.record(&durable)?;

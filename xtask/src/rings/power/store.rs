@@ -31,7 +31,7 @@ pub(super) fn run(kernel: &Kernel, extent: &Extent, count: &mut Count) -> Result
         contents.program("bin/store_power", &program);
     };
     let stand = Stand::new(kernel, 256, &furnish)?;
-    let workload = stand.workload(WRITE, 64, Duration::from_secs(120))?;
+    let workload = stand.workload(WRITE, 64, Duration::from_secs(300))?;
     let mut random = extent.random.clone();
     let mut recording = stand.record(&workload)?;
     let look = stand.look("look", LOOK, &whole)?;

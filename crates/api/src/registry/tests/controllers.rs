@@ -23,7 +23,7 @@ pub(super) async fn controlled() -> (Rig, Controllers) {
 
 /// Waits until something is so.
 pub(super) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..9000 {
         if is_so().await {
             return;
         }

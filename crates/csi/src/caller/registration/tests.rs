@@ -13,7 +13,7 @@ use crate::contract::registration::is_driver_name;
 use crate::contract::v1::*;
 use crate::plugin::Services;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Stands in for a driver: it knows its node.
 struct Driver;

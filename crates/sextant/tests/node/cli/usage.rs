@@ -48,7 +48,7 @@ pub(super) fn ps(b: &Bench) {
 
 pub(super) fn stats(b: &Bench) {
     let pod = b.host_pod("used");
-    let c = b.run(&pod, "c", &["probe", "say", "up", "then", "write", "/tmp/file", "text", "then", "sleep"]);
+    let c = b.run(&pod, "c", &["probe", "write", "/tmp/file", "text", "then", "say", "up", "then", "sleep"]);
     b.until_logged("used", "c", "up");
     let rows = json(&b.says(&["stats", "-o", "json"]));
     let row = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap_or_else(|| panic!("{rows:?}"));

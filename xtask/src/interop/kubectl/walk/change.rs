@@ -30,7 +30,7 @@ pub(crate) const STEPS: &[Step] = &[
     ok("kubectl patch deploy d1 -p '{\"spec\":{\"strategy\":{\"$retainKeys\":[\"type\"],\"type\":\"Recreate\"}}}' -o jsonpath='{.spec.strategy}'", &["{\"type\":\"Recreate\"}"]),
     fails("kubectl patch deploy d1 -p '{\"spec\":{\"template\":{\"spec\":{\"containers\":[{\"image\":\"x\"}]}}}}'", 1, &["*map: map[image:x] does not contain declared merge key: name*"]),
     ok("kubectl patch deploy d1 --subresource=status --type=merge -p '{\"status\":{\"replicas\":2,\"readyReplicas\":2,\"availableReplicas\":2,\"updatedReplicas\":2,\"observedGeneration\":99},\"spec\":{\"replicas\":9}}' -o jsonpath='{.spec.replicas} {.status.readyReplicas}'", &["2 2"]).since(24),
-    ok("kubectl rollout status deploy d1 --timeout=60s", &["deployment \"d1\" successfully rolled out"]).since(24),
+    ok("kubectl rollout status deploy d1 --timeout=240s", &["deployment \"d1\" successfully rolled out"]).since(24),
     // Edit, with an editor that does as it is told.
     ok("SED='s/multi: .*/multi: one/; /^    one$/d; /^    two$/d' kubectl edit cm a1", &["configmap/a1 edited"]),
     ok("kubectl get cm a1 -o jsonpath='{.data.multi}'", &["one"]),

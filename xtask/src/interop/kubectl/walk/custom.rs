@@ -5,7 +5,7 @@ use super::step::{Step, fails, ok};
 pub(crate) const STEPS: &[Step] = &[
     fails("printf 'apiVersion: apiextensions.k8s.io/v1\\nkind: CustomResourceDefinition\\nmetadata: {name: x.y.io}\\nspec: {group: y.io, scope: Sometimes, names: {plural: x, kind: X}, versions: []}\\n' | kubectl create -f -", 1, &["*is invalid:*", "* spec.scope: Unsupported value: \"Sometimes\": supported values: *"]),
     ok("kubectl create -f crd.yaml", &["customresourcedefinition.apiextensions.k8s.io/widgets.walk.example.com created", "*/gadgets.walk.example.com created"]),
-    ok("kubectl wait --for=condition=Established crd/widgets.walk.example.com crd/gadgets.walk.example.com --timeout=60s", &["*/widgets.walk.example.com condition met", "*/gadgets.walk.example.com condition met"]),
+    ok("kubectl wait --for=condition=Established crd/widgets.walk.example.com crd/gadgets.walk.example.com --timeout=240s", &["*/widgets.walk.example.com condition met", "*/gadgets.walk.example.com condition met"]),
     ok("until kubectl get --raw /openapi/v2 | grep -q com.example.walk.v1.Widget && kubectl api-resources --api-group=walk.example.com | grep -q gadgets; do sleep 0.2; done; kubectl api-resources --api-group=walk.example.com -o wide", &["gadgets walk.example.com/v1 false Gadget *", "widgets wd walk.example.com/v1 true Widget *"]).since(21),
     ok("until kubectl get --raw /openapi/v2 | grep -q com.example.walk.v1.Widget; do sleep 0.2; done; kubectl api-resources --api-group=walk.example.com -o name", &["widgets.walk.example.com"]).until(20),
     ok("kubectl apply -f widget.yaml", &["widget.walk.example.com/w1 created"]),
@@ -30,7 +30,7 @@ pub(crate) const STEPS: &[Step] = &[
     fails("kubectl patch wd w1 -p '{\"spec\":{\"color\":\"green\"}}'", 1, &["*the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml*"]),
     ok("kubectl patch wd w1 --type=merge -p '{\"spec\":{\"color\":\"green\"},\"status\":{\"replicas\":3}}' && kubectl get wd w1 -o jsonpath='{.spec.color}{.status}'", &["widget.walk.example.com/w1 patched", "green"]),
     ok("kubectl patch wd w1 --subresource=status --type=merge -p '{\"status\":{\"replicas\":3,\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}' -o jsonpath='{.status.replicas}'", &["3"]).since(24),
-    ok("kubectl wait --for=condition=Ready wd/w1 --timeout=60s", &["widget.walk.example.com/w1 condition met"]).since(24),
+    ok("kubectl wait --for=condition=Ready wd/w1 --timeout=240s", &["widget.walk.example.com/w1 condition met"]).since(24),
     ok("kubectl scale wd w1 --replicas=4", &["widget.walk.example.com/w1 scaled"]),
     fails("kubectl scale wd w1 --replicas=40", 1, &["*spec.replicas*should be less than or equal to 10"]),
     ok("kubectl get wd --field-selector spec.color=green -o name", &["widget.walk.example.com/w1"]),
@@ -40,9 +40,9 @@ pub(crate) const STEPS: &[Step] = &[
     ok("kubectl get gadget g1 -o jsonpath='{.anything}'", &["{\"a\":[1,2.5,\"x\"]}"]),
     fails("kubectl patch crd widgets.walk.example.com --type=merge -p '{\"spec\":{\"scope\":\"Cluster\"}}'", 1, &["*spec.scope: Invalid value: \"Cluster\": field is immutable*"]),
     // The objects go with their definition, which waits for what holds them.
-    ok("kubectl delete crd gadgets.walk.example.com --timeout=60s", &["*\"gadgets.walk.example.com\" deleted"]),
+    ok("kubectl delete crd gadgets.walk.example.com --timeout=240s", &["*\"gadgets.walk.example.com\" deleted"]),
     fails("kubectl get gadgets", 1, &["*rror*gadgets*"]),
     ok("kubectl patch wd w1 --type=merge -p '{\"metadata\":{\"finalizers\":[\"a.io/b\"]}}' && kubectl delete crd widgets.walk.example.com --wait=false && kubectl get crd widgets.walk.example.com -o jsonpath='{.metadata.finalizers}'", &["widget.walk.example.com/w1 patched", "[\"customresourcecleanup.apiextensions.k8s.io\"]"]),
     // Of what has gone before it is asked for, kubectl says nothing.
-    fails("kubectl patch wd w1 --type=merge -p '{\"metadata\":{\"finalizers\":null}}' && kubectl wait --for=delete crd/widgets.walk.example.com --timeout=60s; kubectl get crd widgets.walk.example.com", 1, &["widget.walk.example.com/w1 patched*", "*\"widgets.walk.example.com\" not found"]).since(24),
+    fails("kubectl patch wd w1 --type=merge -p '{\"metadata\":{\"finalizers\":null}}' && kubectl wait --for=delete crd/widgets.walk.example.com --timeout=240s; kubectl get crd widgets.walk.example.com", 1, &["widget.walk.example.com/w1 patched*", "*\"widgets.walk.example.com\" not found"]).since(24),
 ];

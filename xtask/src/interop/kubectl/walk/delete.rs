@@ -28,7 +28,7 @@ pub(crate) const STEPS: &[Step] = &[
     fails("kubectl get pod a", 1, &["*pods \"a\" not found"]),
     // One without a node goes at once.
     ok(
-        "kubectl run b --image=x && kubectl delete pod b --timeout=60s",
+        "kubectl run b --image=x && kubectl delete pod b --timeout=240s",
         &["pod/b created", "pod \"b\" deleted*"],
     ),
     // Finalizers hold.
@@ -62,21 +62,21 @@ pub(crate) const STEPS: &[Step] = &[
         &["configmap/kid1 patched", "configmap/kid2 patched", "configmap/kid3 patched"],
     ),
     fails(
-        "kubectl delete cm back; kubectl wait --for=delete cm/kid1 --timeout=60s; kubectl get cm kid1",
+        "kubectl delete cm back; kubectl wait --for=delete cm/kid1 --timeout=240s; kubectl get cm kid1",
         1,
         &["configmap \"back\" deleted*", "*configmaps \"kid1\" not found"],
     ),
-    ok("kubectl delete cm fore --cascade=foreground --timeout=60s", &["configmap \"fore\" deleted*"]),
+    ok("kubectl delete cm fore --cascade=foreground --timeout=240s", &["configmap \"fore\" deleted*"]),
     fails(
         "kubectl get cm kid2 fore",
         1,
         &["*configmaps \"kid2\" not found", "*configmaps \"fore\" not found"],
     ),
-    ok("kubectl delete cm orph --cascade=orphan --timeout=60s", &["configmap \"orph\" deleted*"]),
+    ok("kubectl delete cm orph --cascade=orphan --timeout=240s", &["configmap \"orph\" deleted*"]),
     ok("kubectl get cm kid3 -o jsonpath='{.metadata.name}{.metadata.ownerReferences}'", &["kid3"]),
     // An owner that never was is no owner.
     fails(
-        "kubectl create cm lost && kubectl patch cm lost --type=merge -p '{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"name\":\"never\",\"uid\":\"never\"}]}}' ; kubectl wait --for=delete cm/lost --timeout=60s; kubectl get cm lost",
+        "kubectl create cm lost && kubectl patch cm lost --type=merge -p '{\"metadata\":{\"ownerReferences\":[{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"name\":\"never\",\"uid\":\"never\"}]}}' ; kubectl wait --for=delete cm/lost --timeout=240s; kubectl get cm lost",
         1,
         &["configmap/lost patched", "*configmaps \"lost\" not found"],
     ),
@@ -87,7 +87,7 @@ pub(crate) const STEPS: &[Step] = &[
     )
     .since(21),
     ok(
-        "kubectl create ns gone && kubectl create cm x -n gone && kubectl run p -n gone --image=x && kubectl delete ns gone --timeout=60s",
+        "kubectl create ns gone && kubectl create cm x -n gone && kubectl run p -n gone --image=x && kubectl delete ns gone --timeout=240s",
         &["namespace \"gone\" deleted*"],
     ),
     fails("kubectl get ns gone", 1, &["*namespaces \"gone\" not found"]),

@@ -35,31 +35,31 @@ pub(crate) const STEPS: &[Step] = &[
     fails("kubectl get --raw '/api/v1/namespaces/default/configmaps?limit=2&continue=bad'", 1, &["*continue key is not valid*"]),
     // Watches: what is there, then what happens.
     ok(
-        "timeout 20 kubectl get cm -w --output-watch-events -l n=1 -o jsonpath='{.type}/{.object.metadata.name}/{.object.metadata.labels.w}{\"\\n\"}' > seen & \
+        "timeout 300 kubectl get cm -w --output-watch-events -l n=1 -o jsonpath='{.type}/{.object.metadata.name}/{.object.metadata.labels.w}{\"\\n\"}' > seen & \
          until grep -q ADDED seen; do sleep 0.1; done; kubectl label cm m1 w=1; kubectl label cm m1 n=9 --overwrite; \
          until grep -q DELETED seen; do sleep 0.1; done; kill $!; cat seen",
         &["ADDED/m1/", "MODIFIED/m1/1", "DELETED/m1/1"],
     ),
     ok(
-        "timeout 20 kubectl get pods p1 -w -o wide > seen & until grep -q p1 seen; do sleep 0.1; done; \
+        "timeout 300 kubectl get pods p1 -w -o wide > seen & until grep -q p1 seen; do sleep 0.1; done; \
          kubectl delete pod p1 --force --grace-period=0; until [ $(grep -c p1 seen) -gt 1 ]; do sleep 0.1; done; kill $!; cat seen",
         &["p1 0/1 Pending 0 *", "p1 0/1 * 0 *"],
     ),
-    ok("kubectl get --raw '/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&resourceVersion=1' | head -c 2000", &["{\"type\":\"*"]),
+    ok("kubectl get --raw '/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=3&resourceVersion=1' | head -c 2000", &["{\"type\":\"*"]),
     ok(
-        "kubectl get --raw '/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=n%3D2' | cut -c1-40",
+        "kubectl get --raw '/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds=3&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&labelSelector=n%3D2' | cut -c1-40",
         &["{\"type\":\"ADDED\",*", "{\"type\":\"BOOKMARK\",*"],
     ),
     // Waits.
-    ok("(sleep 0.5; kubectl delete cm m5) & kubectl wait --for=delete cm/m5 --timeout=60s; wait", &["configmap/m5 condition met"]),
+    ok("(sleep 3; kubectl delete cm m5) & kubectl wait --for=delete cm/m5 --timeout=240s; wait", &["configmap/m5 condition met"]),
     fails("kubectl wait --for=condition=Available deploy/d1 --timeout=1s", 1, &["error: timed out waiting for the condition on deployments/d1"]),
     ok(
-        "(sleep 0.5; kubectl patch pod w --subresource=status -p '{\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}') & \
-         kubectl run w --image=x; kubectl wait --for=condition=Ready pod/w --timeout=60s; wait",
+        "(until kubectl get pod w > looked 2>&1; do sleep 0.2; done; kubectl patch pod w --subresource=status -p '{\"status\":{\"phase\":\"Running\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]}}') & \
+         kubectl run w --image=x; kubectl wait --for=condition=Ready pod/w --timeout=240s; wait",
         &["pod/w condition met"],
     )
     .since(24),
-    ok("kubectl wait --for=jsonpath='{.status.phase}'=Running pod/w --timeout=60s", &["pod/w condition met"]).since(24),
+    ok("kubectl wait --for=jsonpath='{.status.phase}'=Running pod/w --timeout=240s", &["pod/w condition met"]).since(24),
     // Events.
     ok("kubectl get events", &["LAST SEEN TYPE REASON OBJECT MESSAGE", "* Warning Because pod/p1 it happened"]),
     ok("kubectl get events --field-selector type=Warning,involvedObject.name=p1 -o name", &["event/ev1"]),

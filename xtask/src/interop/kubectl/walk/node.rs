@@ -19,8 +19,8 @@ pub(crate) const STEPS: &[Step] = &[
     ok("for p in a b; do kubectl run $p --image=x --labels=app=$p --overrides='{\"spec\":{\"nodeName\":\"n1\"}}'; done", &["pod/a created", "pod/b created"]),
     fails("kubectl drain n1", 1, &["*annot delete *Pods *: default/a, default/b*"]),
     ok("kubectl drain n1 --force --dry-run=server", &["node/n1 *drained (server dry run)"]).since(21),
-    ok("kubectl drain n1 --force --disable-eviction --grace-period=0 --timeout=60s", &["pod/*", "node/n1 *ed"]).until(20),
-    ok("kubectl drain n1 --force --disable-eviction --grace-period=0 --timeout=60s", &["pod/*", "node/n1 drained"]).since(21),
+    ok("kubectl drain n1 --force --disable-eviction --grace-period=0 --timeout=240s", &["pod/*", "node/n1 *ed"]).until(20),
+    ok("kubectl drain n1 --force --disable-eviction --grace-period=0 --timeout=240s", &["pod/*", "node/n1 drained"]).since(21),
     ok("kubectl get pods -o name", &[]).until(20),
     ok("kubectl get pods", &["No resources found in default namespace."]).since(21),
     // An eviction deletes what no budget holds, and is refused where one does.

@@ -245,7 +245,7 @@ async fn a_pull_that_does_not_get_on_ends() {
     let begun = std::time::Instant::now();
     let error = rig.images.pull(&rig.name("a:1"), None).await.unwrap_err();
     assert_eq!(error.code, Code::Unavailable, "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
     rig.state().set(Rule::None);
 }
 

@@ -100,7 +100,7 @@ async fn layers_stay_until_their_containers_are_gone() {
     rig.images.remove(&unused).await.unwrap();
     assert_eq!(rig.list().await, []);
     until("the unused layer is gone", || rig.layers() == [layer.clone()]).await;
-    rig.images.collector.settled(Duration::from_secs(10)).await;
+    rig.images.collector.settled(Duration::from_secs(180)).await;
     assert_eq!(rig.layers(), [layer]);
     // The container goes; the next collection takes the layer.
     rig.in_use.lock().unwrap().clear();
@@ -119,7 +119,7 @@ async fn an_image_pulled_while_another_is_collected_is_whole() {
         let id = rig.pull(&this).await;
         let (removed, _) = tokio::join!(rig.images.remove(&id), rig.pull(&next));
         removed.unwrap();
-        rig.images.collector.settled(Duration::from_secs(10)).await;
+        rig.images.collector.settled(Duration::from_secs(180)).await;
         let spec = crate::contract::v1::ImageSpec { image: rig.name(&next), ..Default::default() };
         let image = rig.images.for_container(Some(&spec)).unwrap();
         rig.images.layer_path(&image.layers[0]).unwrap();

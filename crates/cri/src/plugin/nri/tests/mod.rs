@@ -185,7 +185,7 @@ async fn one_that_does_not_answer_is_dropped_and_holds_nobody_up_again() {
     assert_eq!(dead.methods(), ["Configure", "RunPodSandbox"]);
     // As whoever has taken it on does once it is gone.
     drop(nri);
-    let reason = tokio::time::timeout(Duration::from_secs(5), dead.connection.closed()).await;
+    let reason = tokio::time::timeout(Duration::from_secs(180), dead.connection.closed()).await;
     reason.expect("the plugin sees the end of the connection");
 }
 

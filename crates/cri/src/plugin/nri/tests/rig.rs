@@ -18,7 +18,7 @@ use crate::plugin::nri::{Nri, wire};
 use crate::plugin::{Place, container, pod};
 
 /// How long a plugin has in these tests.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Methods, with what they were called with.
 type Heard = Vec<(String, Vec<u8>)>;

@@ -51,7 +51,7 @@ impl Found {
         let options = loopdev::Options { autoclear: true, ..loopdev::Options::default() };
         let (device, _held) = loopdev::attach(&backing, "sextant-test-cut", options).unwrap();
         let source = CString::new(device.as_os_str().as_bytes()).unwrap();
-        let mut tries = 100;
+        let mut tries = 3000;
         let made = loop {
             match mount::filesystem(c"btrfs", Some(&source), [], 0) {
                 // A program that another test starts has the disk's files until it executes.

@@ -93,7 +93,7 @@ impl Rig {
             std::thread::sleep(std::time::Duration::from_millis(5));
             self.devices().is_empty()
         };
-        assert!((0..2000).any(|_| is_idle()), "{:?}", self.devices());
+        assert!((0..36_000).any(|_| is_idle()), "{:?}", self.devices());
     }
 
     fn used(&self) -> u64 {
