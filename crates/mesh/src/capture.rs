@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
 use crate::hbone;
-pub use datagrams::{admit, admit_all};
+pub use datagrams::{Counted, admit, admit_all, counted};
 
 /// The family of all tables.
 pub const FAMILY: Family = Family::Inet;
