@@ -155,10 +155,9 @@ pub fn admit_all(netns: impl AsFd + Sync, names: &Names) -> Result<()> {
 fn whole(table: &str, admitted: &Admitted, counted: Counted) -> Transaction {
     let mut change = Transaction::new();
     change.remake_table(FAMILY, table, Some("lets datagrams in by their source, for the node's mesh"));
-    for (name, count, verdict) in [
-        (ADMITTED, counted.admitted, Verdict::Accept),
-        (DROPPED, counted.dropped, Verdict::Drop),
-    ] {
+    for (name, count, verdict) in
+        [(ADMITTED, counted.admitted, Verdict::Accept), (DROPPED, counted.dropped, Verdict::Drop)]
+    {
         change.add_chain(FAMILY, table, &Chain { name, base: None });
         let rule = [Expression::CounterFrom(count), Expression::Verdict(verdict)];
         change.add_rule(FAMILY, table, name, &rule, None);

@@ -81,7 +81,7 @@ struct Captured {
     sandbox: String,
     network: Network,
     kept: Kept,
-    netns: File,
+    netns: Arc<File>,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
     /// From whom it takes datagrams now.
@@ -434,6 +434,7 @@ impl Members {
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
                 let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
+                let netns = Arc::new(netns);
                 let captured =
                     Captured { sandbox, network, kept, netns, is_closed, datagrams, links, awaited, capture };
                 self.captured.insert(name.clone(), captured);

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod ask;
+mod counters;
 mod identities;
 mod known;
 mod left;
@@ -43,6 +44,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
 pub(super) use ask::run as ask;
+use counters::Counters;
 use identities::{Identities, Wanted};
 use known::Known;
 pub(crate) use left::take_away;
@@ -126,7 +128,8 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let looker = serving.looker().context(|| "look at what is served".into())?;
     let proofs = source.proofs();
     let certificates = proofs.as_ref().map(Proofs::certificates);
-    let known = Known::new(looker, &node, &whose, certificates.clone());
+    let counters = Counters::new(Names::of(&instance.name));
+    let known = Known::new(looker, &node, &whose, certificates.clone(), counters);
     let telling = Telling::start(instance, args, &known).await?;
     let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());
