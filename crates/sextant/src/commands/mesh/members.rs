@@ -155,7 +155,8 @@ impl Members {
             let is_returning = matches!(effect, Effect::NetnsReturn { .. });
             Some(Left { inode: namespace(&effect)?, record, is_returning })
         });
-        let old = old.collect();
+        // What was recorded last goes first.
+        let old = old.rev().collect();
         let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
             serving,
@@ -507,14 +508,15 @@ impl Members {
     /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
         let needs = self.needs(kept.inode);
+        // The table says what values were, to another mesh that finds them set.
+        for record in kept.settings.into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
         for record in [Some(kept.record), kept.datagrams].into_iter().flatten() {
             self.let_go(record, needs.kept);
         }
         if let Some(record) = kept.returning {
             self.let_go(record, needs.returning);
-        }
-        for record in kept.settings.into_iter().flatten() {
-            self.let_go(record, needs.kept);
         }
     }
 

@@ -73,7 +73,8 @@ pub(crate) fn guarding() -> OwnerId {
 
 /// Takes back all that an owner has.
 fn take_back(owner: &mut Owner) {
-    for (id, _) in owner.records() {
+    // What was recorded last goes first.
+    for (id, _) in owner.records().into_iter().rev() {
         if let Err(error) = owner.undo(id) {
             eprintln!("sextant mesh: warning: {error}");
         }
