@@ -227,12 +227,12 @@ fn neighbours_hear_of_a_pods_own_addresses_of_ipv6_alone() {
     // An advertisement (RFC 4861, 4.4) from an address of the link, right behind the head or behind options for each hop; `mark` tells one from another.
     let advertise = |target: &str, is_behind: bool, mark: u16| {
         let of = |address: &str| address.parse::<Ipv6Addr>().unwrap().octets();
-        let mut message = vec![136, 0, 0, 0, 0x20, 0];
+        let mut message = vec![136_u8, 0, 0, 0, 0x20, 0];
         message.extend(mark.to_be_bytes());
         message.extend(of(target));
         let options: &[u8] = if is_behind { &[58, 0, 1, 4, 0, 0, 0, 0] } else { &[] };
         let length = u16::try_from(options.len() + message.len()).unwrap();
-        let mut packet = vec![0x60, 0, 0, 0];
+        let mut packet = vec![0x60_u8, 0, 0, 0];
         packet.extend(length.to_be_bytes());
         packet.extend([if is_behind { 0 } else { 58 }, 255]);
         packet.extend([of("fe80::2"), of("ff02::1")].concat());

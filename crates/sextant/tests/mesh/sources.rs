@@ -59,7 +59,7 @@ impl Wire {
         self.sent.set(self.sent.get() + 1);
         let text = format!("number {}", self.sent.get());
         // From port 5300 to port 5301.
-        let mut message = vec![0x14, 0xb4, 0x14, 0xb5];
+        let mut message = vec![0x14_u8, 0xb4, 0x14, 0xb5];
         match protocol {
             // The first of its numbers, no other; 20 bytes of head; SYN; a window.
             TCP => message.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 0x02, 0x10, 0, 0, 0, 0, 0]),
@@ -73,7 +73,7 @@ impl Wire {
         let packet = match kind {
             IPV4 => {
                 let length = u16::try_from(20 + message.len()).unwrap().to_be_bytes();
-                let mut head = vec![0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
+                let mut head = vec![0x45_u8, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
                 let to: Ipv4Addr = SERVER.2.parse().unwrap();
                 head.extend([ipv4.octets(), to.octets()].concat());
                 let checksum = !sum(&head, 0);
@@ -82,7 +82,7 @@ impl Wire {
             }
             _ => {
                 let length = u16::try_from(message.len()).unwrap().to_be_bytes();
-                let head = vec![0x60, 0, 0, 0, length[0], length[1], protocol, 64];
+                let head = vec![0x60_u8, 0, 0, 0, length[0], length[1], protocol, 64];
                 let to = Ipv6Addr::new(0xfd55, 0, 0, 0, 0, 0, 0, 3);
                 [head, ipv6.octets().to_vec(), to.octets().to_vec(), message].concat()
             }
