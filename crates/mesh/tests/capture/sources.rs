@@ -241,7 +241,7 @@ fn neighbours_hear_of_a_pods_own_addresses_of_ipv6_alone() {
         packet
     };
     let mut buffer = [0; 256];
-    // Whether the first of these comes that does is this one.
+    // Waits until this one comes; none of the others may.
     let mut comes = |wanted: &[u8], others: &[Vec<u8>]| {
         let mut has_come = false;
         until("an advertisement is heard", || {
