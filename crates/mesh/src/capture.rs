@@ -21,15 +21,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use kernel::namespace::in_netns;
 use kernel::netlink::{Protocol, Returning, Socket, sysctl};
 use kernel::nft::{
-    Base, Chain, Conntrack, Expression, Family, Header, Hook, Meta, Register, STATE_ESTABLISHED_OR_RELATED,
-    STATUS_DNAT, TYPE_LOCAL, Transaction, Verdict,
+    Base, Chain, ChainInfo, Conntrack, Expression, Family, Header, Hook, Meta, Register,
+    STATE_ESTABLISHED_OR_RELATED, STATUS_DNAT, TYPE_LOCAL, Transaction, Verdict, chains,
 };
 use kernel::{Act as _, Error, Result};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt};
 
 use crate::hbone;
-pub use datagrams::{admit, admit_all};
+pub use datagrams::{Counted, admit, admit_all, counted};
 
 /// The family of all tables.
 pub const FAMILY: Family = Family::Inet;
@@ -61,6 +61,8 @@ const BACKLOG: i32 = 4096;
 const OUTPUT: &str = "output";
 const UNTRACKED: &str = "untracked";
 const CLOSED: &str = "closed";
+/// How the names of chains begin that say what a value was.
+const WAS: &str = "was-";
 /// Before connections are tracked.
 const RAW: i32 = -300;
 const PREROUTING: &str = "prerouting";
@@ -108,7 +110,7 @@ impl Names {
 pub struct Setting {
     /// Its path below `/proc/sys`.
     pub name: &'static str,
-    /// What it is now.
+    /// What it was before anybody had set it.
     pub before: String,
     value: String,
 }
@@ -126,6 +128,9 @@ pub struct Listeners {
 
 /// Makes the table [`Names::kept`] alone, and says what is to be [`set`] before [`Capture::begin`]. Connections that are open go on.
 ///
+/// The table also says what values were before, as names of empty chains. Another mesh, which has another ledger, may capture the same pod, and finds by that
+/// what to give back when it is the last one to leave.
+///
 /// # Errors
 /// The kernel's.
 pub fn keep(netns: impl AsFd + Sync, names: &Names) -> Result<Vec<Setting>> {
@@ -135,17 +140,48 @@ pub fn keep(netns: impl AsFd + Sync, names: &Names) -> Result<Vec<Setting>> {
         // With it there is all that has these values.
         change.commit(&mut Socket::open(Protocol::Netfilter)?)?;
         let mut settings = Vec::new();
-        if let Some(before) = value_of(LOOSE)? {
+        if let Some(now) = value_of(LOOSE)? {
+            let mut before = now;
+            if before == "0" {
+                // Who has set it so has said before what it was, unless he has just given it back.
+                let again = told(LOOSE, 1).map_or_else(|| value_of(LOOSE), |was| Ok(Some(was)))?;
+                before = again.unwrap_or(before);
+            }
             settings.push(Setting { name: LOOSE, before, value: "0".into() });
         }
-        if let Some(before) = value_of(HALF_CLOSED)? {
+        if let Some(now) = value_of(HALF_CLOSED)? {
             let seconds = |text: &str| text.parse().unwrap_or(0_u64);
-            let longer = value_of(ESTABLISHED)?.filter(|other| seconds(other) > seconds(&before));
-            let value = longer.unwrap_or_else(|| before.clone());
+            let longer = value_of(ESTABLISHED)?.filter(|other| seconds(other) > seconds(&now));
+            let value = longer.unwrap_or_else(|| now.clone());
+            let before = told(HALF_CLOSED, seconds(&now)).unwrap_or(now);
             settings.push(Setting { name: HALF_CLOSED, before, value });
         }
+        let mut change = Transaction::new();
+        for Setting { name, before, .. } in &settings {
+            let name = format!("{}{before}", mark(name));
+            change.add_chain(FAMILY, &names.kept, &Chain { name: &name, base: None });
+        }
+        change.commit(&mut Socket::open(Protocol::Netfilter)?)?;
         Ok(settings)
     })
+}
+
+/// The name of a chain that says what a value was, up to that.
+fn mark(name: &str) -> String {
+    format!("{WAS}{}-", name.rsplit('/').next().unwrap_or(name))
+}
+
+/// What a value was before somebody had set it, as a chain in this network namespace says. Programs of the pod may have made that, so it is a number,
+/// and `most` at most.
+fn told(name: &str, most: u64) -> Option<String> {
+    let all = chains(&mut Socket::open(Protocol::Netfilter).ok()?).ok()?;
+    was(&all, name, most)
+}
+
+fn was(all: &[ChainInfo], name: &str, most: u64) -> Option<String> {
+    let mark = mark(name);
+    let mut numbers = all.iter().filter_map(|chain| chain.name.strip_prefix(&mark)?.parse::<u64>().ok());
+    numbers.find(|number| *number <= most).map(|number| number.to_string())
 }
 
 /// Sets what [`keep`] has found, each of which is on record by now.

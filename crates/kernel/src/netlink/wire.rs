@@ -300,6 +300,11 @@ impl<'a> Attribute<'a> {
         self.value.first_chunk().copied().map(u32::from_be_bytes)
     }
 
+    /// 64 bits in network order.
+    pub fn be64(self) -> Option<u64> {
+        self.value.first_chunk().copied().map(u64::from_be_bytes)
+    }
+
     /// Text up to its NUL; what is not UTF-8 is replaced.
     pub fn text(self) -> String {
         let end = self.value.iter().position(|&b| b == 0).unwrap_or(self.value.len());

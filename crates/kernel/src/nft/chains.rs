@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::Family;
+use super::expression::Count;
 use super::transaction::header;
 use super::uapi::*;
 use crate::Result;
@@ -49,6 +50,8 @@ pub struct RuleInfo {
     pub accepts: bool,
     /// The constants that it compares something with (names of links, addresses, ...).
     pub compared: Vec<Vec<u8>>,
+    /// What it has counted, if it counts.
+    pub counted: Option<Count>,
 }
 
 /// All chains of all families that [`Family`] names.
@@ -79,7 +82,7 @@ pub fn rules(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<Rul
     batch
         .message(GETRULE, NLM_F_DUMP, &header(family.number(), 0), "list", object)
         .text(NFTA_RULE_TABLE, table);
-    match socket.dump(&batch, read_rule) {
+    match socket.dump(&batch, RuleInfo::read) {
         Err(e) if e.errno() == Some(Errno::NOENT) => Ok(Vec::new()),
         outcome => outcome,
     }
@@ -105,31 +108,41 @@ fn read_chain(message: Received<'_>) -> Option<ChainInfo> {
     })
 }
 
-fn read_rule(message: Received<'_>) -> Option<RuleInfo> {
-    (message.kind == NEWRULE).then_some(())?;
-    let attributes = Attributes::after(message.body, 4);
-    let mut rule =
-        RuleInfo { chain: attributes.find(NFTA_RULE_CHAIN)?.text(), accepts: false, compared: Vec::new() };
-    let expressions = attributes.find(NFTA_RULE_EXPRESSIONS).map(|list| list.nested());
-    for expression in expressions.into_iter().flatten() {
-        let name = expression.nested().find(NFTA_EXPR_NAME).map(|name| name.text());
-        let Some(data) = expression.nested().find(NFTA_EXPR_DATA) else { continue };
-        match name.as_deref() {
-            Some("cmp") => {
-                let value = data.nested().find(NFTA_CMP_DATA);
-                let value = value.and_then(|data| data.nested().find(NFTA_DATA_VALUE));
-                rule.compared.extend(value.map(|value| value.value.to_vec()));
+impl RuleInfo {
+    /// The rule in a message; none in any other.
+    pub fn read(message: Received<'_>) -> Option<Self> {
+        (message.kind == NEWRULE).then_some(())?;
+        let attributes = Attributes::after(message.body, 4);
+        let chain = attributes.find(NFTA_RULE_CHAIN)?.text();
+        let mut rule = Self { chain, accepts: false, compared: Vec::new(), counted: None };
+        let expressions = attributes.find(NFTA_RULE_EXPRESSIONS).map(|list| list.nested());
+        for expression in expressions.into_iter().flatten() {
+            let name = expression.nested().find(NFTA_EXPR_NAME).map(|name| name.text());
+            let Some(data) = expression.nested().find(NFTA_EXPR_DATA) else { continue };
+            match name.as_deref() {
+                Some("cmp") => {
+                    let value = data.nested().find(NFTA_CMP_DATA);
+                    let value = value.and_then(|data| data.nested().find(NFTA_DATA_VALUE));
+                    rule.compared.extend(value.map(|value| value.value.to_vec()));
+                }
+                Some("immediate") => {
+                    let verdict = data.nested().find(NFTA_IMMEDIATE_DATA);
+                    let verdict = verdict.and_then(|data| data.nested().find(NFTA_DATA_VERDICT));
+                    let code = verdict.and_then(|verdict| verdict.nested().find(NFTA_VERDICT_CODE)?.be32());
+                    rule.accepts |= code == Some(NF_ACCEPT.cast_unsigned());
+                }
+                Some("counter") => {
+                    let number = |kind| data.nested().find(kind)?.be64();
+                    let numbers = number(NFTA_COUNTER_PACKETS).zip(number(NFTA_COUNTER_BYTES));
+                    if let Some((packets, bytes)) = numbers {
+                        *rule.counted.get_or_insert_default() += Count { packets, bytes };
+                    }
+                }
+                _ => {}
             }
-            Some("immediate") => {
-                let verdict = data.nested().find(NFTA_IMMEDIATE_DATA);
-                let verdict = verdict.and_then(|data| data.nested().find(NFTA_DATA_VERDICT));
-                let code = verdict.and_then(|verdict| verdict.nested().find(NFTA_VERDICT_CODE)?.be32());
-                rule.accepts |= code == Some(NF_ACCEPT.cast_unsigned());
-            }
-            _ => {}
         }
+        Some(rule)
     }
-    Some(rule)
 }
 
 #[cfg(test)]
@@ -143,7 +156,7 @@ mod tests {
         {
             for kind in [NEWCHAIN, NEWRULE, 0] {
                 let message = Received { kind, flags: 0, sequence: 0, port: 0, body };
-                assert_eq!((read_chain(message), read_rule(message)), (None, None));
+                assert_eq!((read_chain(message), RuleInfo::read(message)), (None, None));
             }
         }
     }

@@ -1,6 +1,9 @@
+use std::ops::AddAssign;
+
 use super::uapi::{
-    NF_ACCEPT, NF_DROP, NFT_GOTO, NFT_JUMP, NFT_RETURN, NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA,
-    NFTA_EXPR_NAME, NFTA_LIST_ELEM, NFTA_VERDICT_CHAIN, NFTA_VERDICT_CODE,
+    NF_ACCEPT, NF_DROP, NFT_GOTO, NFT_JUMP, NFT_RETURN, NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS,
+    NFTA_DATA_VALUE, NFTA_DATA_VERDICT, NFTA_EXPR_DATA, NFTA_EXPR_NAME, NFTA_LIST_ELEM, NFTA_VERDICT_CHAIN,
+    NFTA_VERDICT_CODE,
 };
 use crate::netlink::Message;
 
@@ -95,6 +98,22 @@ pub enum Nat {
     Destination,
 }
 
+/// What was counted: packets, and their bytes. The kernel has a batch of segments that it carries as one packet (GRO, GSO) for one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// How many.
+    pub packets: u64,
+    /// Bytes of them, from the network header on (in the ip, inet and bridge families).
+    pub bytes: u64,
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, more: Self) {
+        self.packets = self.packets.saturating_add(more.packets);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+}
+
 /// One step of a rule.
 #[allow(missing_docs, reason = "the fields are described by their variant")]
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +142,8 @@ pub enum Expression<'a> {
     NoTrack,
     /// Counts.
     Counter,
+    /// Counts on from there.
+    CounterFrom(Count),
     /// Translates to the address (and port) in registers. `ipv4`: the family of the address.
     Nat { kind: Nat, ipv4: bool, address: Register, port: Option<Register> },
     /// Translates the source to the address of the interface the packet leaves by.
@@ -150,7 +171,7 @@ impl Expression<'_> {
             Self::Immediate { .. } | Self::Verdict(_) => "immediate",
             Self::Lookup { .. } | Self::VerdictMap { .. } => "lookup",
             Self::NoTrack => "notrack",
-            Self::Counter => "counter",
+            Self::Counter | Self::CounterFrom(_) => "counter",
             Self::Nat { .. } => "nat",
             Self::Masquerade => "masq",
             Self::Redirect { .. } => "redir",
@@ -229,6 +250,10 @@ impl Expression<'_> {
                 m.be32(1, 0).nest(2, |d| put_verdict(d, *verdict));
             }
             Self::NoTrack | Self::Counter | Self::Masquerade => {}
+            Self::CounterFrom(Count { packets, bytes }) => {
+                m.bytes(NFTA_COUNTER_BYTES, &bytes.to_be_bytes());
+                m.bytes(NFTA_COUNTER_PACKETS, &packets.to_be_bytes());
+            }
             Self::Nat { kind, ipv4, address, port } => {
                 let kind = match kind {
                     Nat::Source => 0,

@@ -35,7 +35,7 @@ use rustix::io::Errno;
 pub use chains::{BaseInfo, ChainInfo, RuleInfo, chain_exists, chains, rules};
 pub use datatype::{Field, Target, Value};
 pub use expression::{
-    Conntrack, DIRECTION_REPLY, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED,
+    Conntrack, Count, DIRECTION_REPLY, Expression, Header, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED,
     STATUS_DNAT, TYPE_LOCAL, Verdict,
 };
 pub use monitor::{Loss, Monitor};

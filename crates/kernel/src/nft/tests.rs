@@ -219,6 +219,37 @@ fn conntrack_entries_of_other_flows_stay() {
 }
 
 #[test]
+fn a_counter_goes_on_from_what_it_is_told_and_is_read() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        change.add_table(Family::Ip, "t", true, None);
+        let base = Base { kind: "filter", hook: Hook::Output, priority: 0, accept: true };
+        change.add_chain(Family::Ip, "t", &Chain { name: "output", base: Some(base) });
+        let from = Count { packets: 5, bytes: 1 << 40 };
+        change.add_rule(Family::Ip, "t", "output", &[Expression::CounterFrom(from)], None);
+        change.add_rule(Family::Ip, "t", "output", &[Expression::Counter], None);
+        change.add_rule(Family::Ip, "t", "output", &[Expression::Verdict(Verdict::Accept)], None);
+        change.commit(&mut socket())?;
+        let counted = || -> Result<Vec<Option<Count>>> {
+            Ok(rules(&mut socket(), Family::Ip, "t")?.iter().map(|rule| rule.counted).collect())
+        };
+        assert_eq!(counted()?, [Some(from), Some(Count::default()), None]);
+        let mut batch = crate::netlink::Batch::new();
+        batch.set_link(&crate::netlink::SetLink::named("lo").up(true));
+        Socket::open(Protocol::Route)?.run(&batch)?;
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.send_to(b"x", udp.local_addr().unwrap()).unwrap();
+        // Heads of IPv4 and UDP, and a byte.
+        let one = Count { packets: 1, bytes: 20 + 8 + 1 };
+        let mut both = from;
+        both += one;
+        assert_eq!(counted()?, [Some(both), Some(one), None]);
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn malformed_elements_do_not_panic() {
     for body in
         [&[][..], &[0; 4], &[0, 0, 0, 0, 255, 255, 3, 0, 1], &[0, 0, 0, 0, 8, 0, 3, 128, 4, 0, 1, 128]]

@@ -8,6 +8,8 @@
 //! - what comes from an address of a set to a port of the set that belongs to it.
 //!
 //! All else is dropped, without an answer, which would go to whose address was given and not to who has sent.
+//!
+//! What is let in by a policy is counted, and what is dropped. The kernel has these counts; who makes the table anew has them go on.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -17,8 +19,8 @@ use kernel::Result;
 use kernel::namespace::in_netns;
 use kernel::netlink::{Protocol, Socket, conntrack};
 use kernel::nft::{
-    Base, Chain, Conntrack, DIRECTION_REPLY, Element, Expression, Field, Header, Hook, Meta, Set,
-    Transaction, Verdict, chain_exists, delete_table,
+    Base, Chain, Conntrack, Count, DIRECTION_REPLY, Element, Expression, Field, Header, Hook, Meta, Set,
+    Transaction, Verdict, chain_exists, delete_table, rules,
 };
 use smi::model::Ports;
 
@@ -28,6 +30,9 @@ use crate::datagrams::Admitted;
 const INPUT: &str = "input";
 /// A chain that nothing goes to, and that is there if all flows are forgotten that had begun before the table came.
 const SETTLED: &str = "settled";
+/// Where those go whom a policy names, and where all else goes. Each has one rule, which counts.
+const ADMITTED: &str = "admitted";
+const DROPPED: &str = "dropped";
 const UDP: u8 = 17;
 
 /// How an address of a family is found in a packet, and what its sets are called.
@@ -72,6 +77,31 @@ impl Kind {
     }
 }
 
+/// What the rules of a pod have counted, while there are any: what comes to it by a policy, or by none. Answers to the pod, and what it says to itself,
+/// are neither.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Datagrams that were let in because a policy names their source.
+    pub admitted: Count,
+    /// Those that nothing lets in.
+    pub dropped: Count,
+}
+
+/// What was counted since there are rules in a pod's namespace; none where there are not, or such as count nothing.
+///
+/// # Errors
+/// The kernel's.
+pub fn counted(netns: impl AsFd + Sync, names: &Names) -> Result<Option<Counted>> {
+    in_netns(netns, || so_far(&names.datagrams))
+}
+
+/// The same, in the network namespace of the calling thread.
+fn so_far(table: &str) -> Result<Option<Counted>> {
+    let all = rules(&mut Socket::open(Protocol::Netfilter)?, FAMILY, table)?;
+    let of = |chain: &str| all.iter().find(|rule| rule.chain == chain)?.counted;
+    Ok(of(ADMITTED).zip(of(DROPPED)).map(|(admitted, dropped)| Counted { admitted, dropped }))
+}
+
 /// Has a pod take only datagrams that are admitted. `before` is what this has made there last, if it has: where only addresses differ, only those are
 /// changed. Otherwise all of it is made anew, in one change: there is no moment at which more is let in. When that is for the first time, or was not finished
 /// then, who has begun flows that are open is forgotten, because nobody knows.
@@ -95,7 +125,9 @@ pub fn admit(
         // There may be one of a process before this one, or what somebody in the pod has made of it.
         let mut nft = Socket::open(Protocol::Netfilter)?;
         let is_settled = chain_exists(&mut nft, FAMILY, table, SETTLED)?;
-        let mut change = whole(table, admitted);
+        // What cannot be read begins anew; nobody is let in by it.
+        let counted = so_far(table).ok().flatten().unwrap_or_default();
+        let mut change = whole(table, admitted, counted);
         if is_settled {
             settle(&mut change, table);
         }
@@ -119,10 +151,17 @@ pub fn admit_all(netns: impl AsFd + Sync, names: &Names) -> Result<()> {
     in_netns(netns, || delete_table(&FAMILY.to_string(), &names.datagrams))
 }
 
-/// The table as it is to be, whatever is there.
-fn whole(table: &str, admitted: &Admitted) -> Transaction {
+/// The table as it is to be, whatever is there, in which counts go on from these.
+fn whole(table: &str, admitted: &Admitted, counted: Counted) -> Transaction {
     let mut change = Transaction::new();
     change.remake_table(FAMILY, table, Some("lets datagrams in by their source, for the node's mesh"));
+    for (name, count, verdict) in
+        [(ADMITTED, counted.admitted, Verdict::Accept), (DROPPED, counted.dropped, Verdict::Drop)]
+    {
+        change.add_chain(FAMILY, table, &Chain { name, base: None });
+        let rule = [Expression::CounterFrom(count), Expression::Verdict(verdict)];
+        change.add_rule(FAMILY, table, name, &rule, None);
+    }
     let base = Base { kind: "filter", hook: Hook::Input, priority: 0, accept: true };
     change.add_chain(FAMILY, table, &Chain { name: INPUT, base: Some(base) });
     let accept = || Expression::Verdict(Verdict::Accept);
@@ -161,11 +200,11 @@ fn whole(table: &str, admitted: &Admitted) -> Transaction {
                     is_in(&named),
                 ]);
             }
-            rule.push(accept());
+            rule.push(Expression::Verdict(Verdict::Goto(ADMITTED)));
             add(&mut change, table, &rule, "of somebody whom a policy names");
         }
     }
-    add(&mut change, table, &[Expression::Counter, Expression::Verdict(Verdict::Drop)], "of anybody else");
+    add(&mut change, table, &[Expression::Verdict(Verdict::Goto(DROPPED))], "of anybody else");
     change
 }
 

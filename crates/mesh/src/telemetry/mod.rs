@@ -21,14 +21,16 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
+use kernel::nft::Count;
 use smi::contract::Name;
 pub use smi::latency::Histogram;
 
 use crate::balance::Seen;
+use crate::capture;
 use crate::proxy::{Counts, Network, Service, Tables};
 pub(crate) use call::{Call, Passing};
 pub use line::{Line, Request};
-pub use page::{page, rule};
+pub use page::{packets, page, rule};
 pub use series::{Counted, GRPC, Numbers};
 pub(crate) use series::{Series, Subject, add};
 
@@ -230,6 +232,15 @@ impl Telemetry {
     pub(crate) fn lost(&self) -> u64 {
         self.lost.get()
     }
+}
+
+/// What the kernel has counted of a pod's packets, which no proxy sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Packets {
+    /// Datagrams to the pod, if it does not take them from everybody.
+    pub datagrams: Option<capture::Counted>,
+    /// What the pod has sent from addresses that are not its own, and was dropped; if that is looked at.
+    pub foreign: Option<Count>,
 }
 
 /// What a node's proxy has done, and how it sees endpoints.

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use kernel::nft::Count;
 use smi::contract::Name;
 use smi::model;
 
-use super::{Counted, GRPC, Numbers, Reason, Snapshot};
+use super::{Counted, GRPC, Numbers, Packets, Reason, Snapshot};
 use crate::proxy::{Network, Service, Tables};
 
 /// Powers of two of microseconds at which buckets of latencies end: 256 us to 33.6 s.
@@ -90,6 +91,52 @@ pub fn page(snapshot: &Snapshot, client: Client<'_>) -> String {
     connections(&mut text, &by_endpoint);
     durations(&mut text, &by_backend);
     endpoints(&mut text, snapshot, client);
+    text
+}
+
+/// What the kernel has counted of pods' packets, as more of the same page.
+#[must_use]
+pub fn packets(all: &BTreeMap<Name, Packets>) -> String {
+    type Of = fn(Count) -> u64;
+    let mut text = String::new();
+    let datagrams: [(&str, &str, Of); 2] = [
+        (
+            "datagrams_total",
+            "Datagrams to pods that do not take them from everybody, by what became of them.",
+            |count| count.packets,
+        ),
+        ("datagram_bytes_total", "Their bytes, with the heads of IP and UDP.", |count| count.bytes),
+    ];
+    for (name, help, of) in datagrams {
+        head(&mut text, name, "counter", help);
+        for (pod, packets) in all {
+            let Some(counted) = packets.datagrams else { continue };
+            for (verdict, count) in [("admitted", counted.admitted), ("dropped", counted.dropped)] {
+                let mut labels = Labels::default();
+                labels.add("direction", "inbound");
+                labels.name(["endpoint_namespace", "endpoint_pod"], Some(pod));
+                labels.add("verdict", verdict);
+                value(&mut text, name, &labels.0, of(count));
+            }
+        }
+    }
+    let foreign: [(&str, &str, Of); 2] = [
+        (
+            "foreign_dropped_packets_total",
+            "Packets that pods have sent from addresses that are not theirs, and that were dropped.",
+            |count| count.packets,
+        ),
+        ("foreign_dropped_bytes_total", "Their bytes, with the heads of IP.", |count| count.bytes),
+    ];
+    for (name, help, of) in foreign {
+        head(&mut text, name, "counter", help);
+        for (pod, packets) in all {
+            let Some(count) = packets.foreign else { continue };
+            let mut labels = Labels::default();
+            labels.name(["client_namespace", "client_pod"], Some(pod));
+            value(&mut text, name, &labels.0, of(count));
+        }
+    }
     text
 }
 

@@ -195,6 +195,36 @@ fn a_page_is_as_prometheus_reads_it() {
 }
 
 #[test]
+fn what_the_kernel_has_counted_is_told_of_pods_alone_of_which_it_counts() {
+    let count = |packets| Count { packets, bytes: packets * 30 };
+    let datagrams = Some(capture::Counted { admitted: count(3), dropped: count(0) });
+    let all = BTreeMap::from([
+        (Name::new("shop", "dns"), Packets { datagrams, foreign: None }),
+        (Name::new("shop", "front"), Packets { datagrams: None, foreign: Some(count(7)) }),
+        (Name::new("shop", "none"), Packets::default()),
+    ]);
+    let text = packets(&all);
+    let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let inbound = r#"direction="inbound",endpoint_namespace="shop",endpoint_pod="dns""#;
+    let front = r#"client_namespace="shop",client_pod="front""#;
+    assert_eq!(
+        values,
+        [
+            format!("sextant_mesh_datagrams_total{{{inbound},verdict=\"admitted\"}} 3"),
+            format!("sextant_mesh_datagrams_total{{{inbound},verdict=\"dropped\"}} 0"),
+            format!("sextant_mesh_datagram_bytes_total{{{inbound},verdict=\"admitted\"}} 90"),
+            format!("sextant_mesh_datagram_bytes_total{{{inbound},verdict=\"dropped\"}} 0"),
+            format!("sextant_mesh_foreign_dropped_packets_total{{{front}}} 7"),
+            format!("sextant_mesh_foreign_dropped_bytes_total{{{front}}} 210"),
+        ]
+    );
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("# TYPE ") && line.ends_with(" counter")).count(),
+        4
+    );
+}
+
+#[test]
 fn what_is_counted_by_itself_has_a_number_of_its_own() {
     let (telemetry, now) = (Telemetry::default(), Instant::now());
     for network in [1, 2, 1] {

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kernel::netlink::{Protocol, Socket, sysctl};
-use kernel::nft::{Transaction, chain_exists};
-use mesh::capture::{FAMILY, admit, admit_all};
+use kernel::nft::{Count, Transaction, chain_exists};
+use mesh::capture::{Counted, FAMILY, admit, admit_all, counted};
 use mesh::datagrams::{Admissions, Admitted};
 use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode, Policy, Ports, Principal, Shared, TcpAllow, Workload};
@@ -213,6 +213,44 @@ fn what_somebody_has_changed_is_made_anew() {
     send(&front, (POD, PORT), "refused");
     send(&back, (POD, PORT), "let in");
     assert_eq!(heard(&server), "let in");
+}
+
+#[test]
+fn what_policies_let_in_and_what_not_is_counted_though_rules_are_made_anew() {
+    let site = Site::new();
+    let server = socket(&site.pod, POD, PORT);
+    let (front, back) = (socket(&site.far, FRONT, 0), socket(&site.far, BACK, 0));
+    let so_far = || counted(&site.pod, &names()).unwrap();
+    assert_eq!(so_far(), None);
+    // With the heads of IPv4 and UDP.
+    let count = |packets: u64, text: &str| Count {
+        packets,
+        bytes: packets * (20 + 8 + u64::try_from(text.len()).unwrap()),
+    };
+    for round in 1..=6 {
+        // By the next process, or for other ports.
+        let ports = if round % 2 == 0 { Ports::All } else { port() };
+        let now = admitted(&[FRONT], ports);
+        admit(&site.pod, &names(), &now, None).unwrap();
+        (0..3).for_each(|_| send(&back, (POD, PORT), "refused"));
+        send(&front, (POD, PORT), "let in");
+        assert_eq!(heard(&server), "let in");
+        // What nobody had to be asked about.
+        send(&socket(&site.pod, POD, 0), (POD, PORT), "own");
+        assert_eq!(heard(&server), "own");
+        server.send_to(b"question", front.local_addr().unwrap()).unwrap();
+        assert_eq!(heard(&front), "question");
+        let all = Counted { admitted: count(round, "let in"), dropped: count(3 * round, "refused") };
+        until("all is counted", || so_far() == Some(all));
+        // By elements alone.
+        admit(&site.pod, &names(), &now, Some(&now)).unwrap();
+        assert_eq!(so_far(), Some(all));
+    }
+    // Nobody may send, and what was counted is still told.
+    admit(&site.pod, &names(), &admitted(&[], port()), None).unwrap();
+    assert_eq!(so_far().unwrap().admitted, count(6, "let in"));
+    admit_all(&site.pod, &names()).unwrap();
+    assert_eq!(so_far(), None);
 }
 
 #[test]

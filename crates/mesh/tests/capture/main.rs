@@ -12,8 +12,8 @@ use std::net::{TcpListener, TcpStream};
 
 use cluster::Cluster;
 use kernel::netlink::{Protocol, Socket, sysctl};
-use kernel::nft::{Family, tables};
-use mesh::capture::{Capture, keep};
+use kernel::nft::{Chain, Family, Transaction, delete_table, tables};
+use mesh::capture::{Capture, Names, Setting, keep, set};
 use mesh::proxy::Network;
 use site::{Site, until};
 use testkit::netns::{Netns, addresses, join};
@@ -183,18 +183,73 @@ fn what_is_open_when_a_pod_joins_goes_on() {
 #[test]
 fn who_has_said_all_is_followed_as_long_as_others() {
     let site = Site::new();
-    let value = |name: &str| {
-        site.pod.run(|| sysctl::read(&format!("net/netfilter/nf_conntrack_tcp_{name}")).unwrap())
-    };
+    let value = |name: &str| site.pod.run(|| sysctl::read(&full(name)).unwrap());
     let found = keep(&site.pod, &site::names()).unwrap();
     let before: Vec<String> = found.iter().map(|setting| value(of_tcp(setting.name))).collect();
     assert_eq!(found.iter().map(|setting| setting.before.clone()).collect::<Vec<_>>(), before);
     let _pod = site.capture(1);
     assert_eq!((value("timeout_close_wait"), value("loose")), (value("timeout_established"), "0".into()));
-    // Who looks again finds the same ones, as they are now.
+    // Who looks again finds the same ones, as they were before.
     let again = keep(&site.pod, &site::names()).unwrap();
-    assert!(again.iter().map(|setting| setting.name).eq(found.iter().map(|setting| setting.name)));
-    assert_eq!(again[0].before, "0");
+    let of = |settings: &[Setting]| -> Vec<(&'static str, String)> {
+        settings.iter().map(|setting| (setting.name, setting.before.clone())).collect()
+    };
+    assert_eq!(of(&again), of(&found));
+}
+
+#[test]
+fn of_two_who_capture_a_pod_each_knows_what_was_there_before_both() {
+    let site = Site::new();
+    let names = [Names::of("first"), Names::of("second")];
+    let values =
+        || site.pod.run(|| ["loose", "timeout_close_wait"].map(|of| sysctl::read(&full(of)).unwrap()));
+    let before = |settings: &[Setting]| -> Vec<String> {
+        settings.iter().map(|setting| setting.before.clone()).collect()
+    };
+    // Whoever leaves first.
+    for leaves in [[0, 1], [1, 0]] {
+        let mut settings = Vec::new();
+        for one in &names {
+            let found = keep(&site.pod, one).unwrap();
+            set(&site.pod, &found).unwrap();
+            settings.push(found);
+        }
+        // Connections are followed, so the values are there: the kernel's own, that nobody has set.
+        let original = before(&settings[0]);
+        assert_eq!((original[0].as_str(), original.len()), ("1", 2));
+        assert_eq!(before(&settings[1]), original);
+        assert_eq!(values()[0], "0");
+        for one in leaves {
+            // As the ledger does it.
+            site.pod.run(|| {
+                for setting in &settings[one] {
+                    sysctl::write(setting.name, &setting.before).unwrap();
+                }
+                delete_table("inet", &names[one].kept).unwrap();
+            });
+        }
+        assert_eq!(values().to_vec(), original);
+        assert_eq!(there(&site), [""; 0]);
+    }
+    // What a program of the pod says in their place is no value.
+    set(&site.pod, &keep(&site.pod, &names[0]).unwrap()).unwrap();
+    site.pod.run(|| {
+        delete_table("inet", &names[0].kept).unwrap();
+        let mut change = Transaction::new();
+        change.add_table(Family::Inet, "planted", true, None);
+        for name in
+            ["was-nf_conntrack_tcp_loose-7", "was-nf_conntrack_tcp_loose-x", "was-nf_conntrack_tcp_loose-"]
+        {
+            change.add_chain(Family::Inet, "planted", &Chain { name, base: None });
+        }
+        change.commit(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap();
+    });
+    assert_eq!(before(&keep(&site.pod, &names[1]).unwrap())[0], "0");
+}
+
+/// The name of a value of TCP.
+fn full(name: &str) -> String {
+    format!("net/netfilter/nf_conntrack_tcp_{name}")
 }
 
 /// The last part of a value's name.

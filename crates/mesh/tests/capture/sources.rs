@@ -1,15 +1,16 @@
 //! What pods send from addresses that are not theirs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, UdpSocket};
 
-use kernel::netlink::{Kind, NewLink, Protocol, SetLink, Socket, link_by_name};
+use kernel::netlink::{Kind, Mac, NewLink, Protocol, SetLink, Socket, link_by_name};
+use kernel::nft::Count;
 use kernel::packet::PacketSocket;
 use kernel::packet::datagram::wrap;
-use mesh::sources::{End, Ends, check, ends};
+use mesh::sources::{Dropped, End, Ends, check, dropped, ends};
 use testkit::netns::{Netns, addresses, change, index, join};
 
-use crate::site::{PATIENCE, names};
+use crate::site::{PATIENCE, names, until};
 
 /// The node, three pods at its bridge, and one that has a link of its own to it.
 struct Site {
@@ -59,6 +60,17 @@ impl Site {
     fn check(&self, ends: &Ends) {
         self.node.run(|| check(&names().sources, ends).unwrap());
     }
+}
+
+/// The hardware address of a link.
+fn mac(netns: &Netns, link: &str) -> Mac {
+    let found = || link_by_name(&mut Socket::open(Protocol::Route).unwrap(), link).unwrap().unwrap();
+    netns.run(|| found().mac.unwrap())
+}
+
+/// Sends and hears packets of an Ethernet type at a pod's link.
+fn tap(pod: &Netns, kind: u16) -> PacketSocket {
+    pod.run(|| PacketSocket::all_of(index("eth0"), kind).unwrap())
 }
 
 fn at(address: &str) -> IpAddr {
@@ -148,11 +160,8 @@ fn a_pod_is_heard_under_its_own_address_alone() {
 fn a_tag_within_a_tag_hides_no_address() {
     let site = Site::new();
     let (own, neighbour) = (socket(&site.pods[0], PODS[0]), socket(&site.pods[1], PODS[1]));
-    let mac = site.pods[1].run(|| {
-        let link = link_by_name(&mut Socket::open(Protocol::Route).unwrap(), "eth0").unwrap().unwrap();
-        link.mac.unwrap()
-    });
-    let tagged = site.pods[0].run(|| PacketSocket::all_of(index("eth0"), 0x8100).unwrap());
+    let mac = mac(&site.pods[1], "eth0");
+    let tagged = tap(&site.pods[0], 0x8100);
     let at_port = |address: &str| SocketAddrV4::new(address.parse().unwrap(), 5300);
     let forge = |text: &str| {
         // Behind the type of the first tag: its number, another tag, and IPv4.
@@ -171,6 +180,94 @@ fn a_tag_within_a_tag_hides_no_address() {
             own.send_to(b"own", (PODS[1], 5300)).unwrap();
             assert_eq!(heard(&neighbour), format!("own from {}", PODS[0]));
         }
+    }
+}
+
+#[test]
+fn what_is_dropped_is_counted_of_whose_end_it_is_though_rules_are_made_anew() {
+    let site = Site::new();
+    let (bridged, routed) = (site.end(&site.pods[0]).link, site.end(&site.routed).link);
+    let ends: Ends = BTreeMap::from([
+        (bridged, BTreeSet::from([at(PODS[0])])),
+        (routed, BTreeSet::from([at(BESIDE)])),
+        (site.end(&site.pods[2]).link, BTreeSet::from([at(PODS[2])])),
+    ]);
+    let so_far = || site.node.run(|| dropped(&names().sources).unwrap());
+    assert_eq!(so_far(), Dropped::new());
+    let at_port = |address: &str| SocketAddrV4::new(address.parse().unwrap(), 5300);
+    let forge = |pod: &Netns, from: &str, (to, mac): (&str, Mac)| {
+        tap(pod, 0x0800).send(&wrap(at_port(from), at_port(to), b"forged"), mac).unwrap();
+    };
+    let neighbour = (PODS[1], mac(&site.pods[1], "eth0"));
+    let beside = (NODE_BESIDE, mac(&site.node, "beside"));
+    let count = |packets: u64| Count { packets, bytes: packets * (20 + 8 + 6) };
+    for round in 1..=5 {
+        site.check(&ends);
+        forge(&site.pods[0], OTHERS[0], neighbour);
+        // What is their own is not counted.
+        forge(&site.pods[0], PODS[0], neighbour);
+        (0..2).for_each(|_| forge(&site.routed, OTHERS[1], beside));
+        let all = [(bridged, round), (routed, 2 * round)].map(|(link, packets)| (link, count(packets)));
+        until("all is counted", || {
+            let mut so_far = so_far();
+            so_far.retain(|_, count| count.packets > 0);
+            so_far == Dropped::from(all)
+        });
+    }
+    // Of an end that is not looked at any more nothing is told.
+    site.check(&BTreeMap::from([(routed, BTreeSet::from([at(BESIDE)]))]));
+    assert_eq!(so_far(), Dropped::from([(routed, count(10))]));
+}
+
+#[test]
+fn neighbours_hear_of_a_pods_own_addresses_of_ipv6_alone() {
+    let site = Site::new();
+    let (link, mac) = (tap(&site.pods[0], 0x86dd), mac(&site.pods[1], "eth0"));
+    let neighbour = tap(&site.pods[1], 0x86dd);
+    // An advertisement (RFC 4861, 4.4) from an address of the link, right behind the head or behind options for each hop; `mark` tells one from another.
+    let advertise = |target: &str, is_behind: bool, mark: u16| {
+        let of = |address: &str| address.parse::<Ipv6Addr>().unwrap().octets();
+        let mut message = vec![136_u8, 0, 0, 0, 0x20, 0];
+        message.extend(mark.to_be_bytes());
+        message.extend(of(target));
+        let options: &[u8] = if is_behind { &[58, 0, 1, 4, 0, 0, 0, 0] } else { &[] };
+        let length = u16::try_from(options.len() + message.len()).unwrap();
+        let mut packet = vec![0x60_u8, 0, 0, 0];
+        packet.extend(length.to_be_bytes());
+        packet.extend([if is_behind { 0 } else { 58 }, 255]);
+        packet.extend([of("fe80::2"), of("ff02::1")].concat());
+        packet.extend([options, &message].concat());
+        link.send(&packet, mac).unwrap();
+        packet
+    };
+    let mut buffer = [0; 256];
+    // Waits until this one comes; none of the others may.
+    let mut comes = |wanted: &[u8], others: &[Vec<u8>]| {
+        let mut has_come = false;
+        until("an advertisement is heard", || {
+            while let Some((packet, _)) = neighbour.receive(&mut buffer).unwrap() {
+                let mut others = others.iter().map(Vec::as_slice);
+                assert!(!others.any(|other| other == packet), "{packet:x?}");
+                has_come |= packet == wanted;
+            }
+            has_come
+        });
+    };
+    let (own, foreign) = ("fd56::2", "fd56::9");
+    // Without rules anybody is believed, and for a pod without an address of IPv6.
+    for is_behind in [false, true] {
+        comes(&advertise(foreign, is_behind, 0), &[]);
+    }
+    let end = site.end(&site.pods[0]).link;
+    site.check(&BTreeMap::from([(end, BTreeSet::from([at(PODS[0])]))]));
+    comes(&advertise(foreign, false, 1), &[]);
+    site.check(&BTreeMap::from([(end, BTreeSet::from([at(PODS[0]), at(own)]))]));
+    let mut forged = Vec::new();
+    for mark in 2..12 {
+        forged.extend([false, true].map(|is_behind| advertise(foreign, is_behind, mark)));
+        comes(&advertise(own, mark % 2 == 0, mark), &forged);
+        // What means one link alone passes.
+        comes(&advertise("fe80::9", false, mark), &forged);
     }
 }
 

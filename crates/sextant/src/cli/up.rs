@@ -59,6 +59,9 @@ pub(crate) struct UpArgs {
     /// mesh.sextant.dev/member=true, or of namespaces that have it; no other pod is touched (docs/mesh.md)
     #[arg(long)]
     pub(crate) mesh: bool,
+    /// Let members of the mesh send from any address, as `sextant mesh --no-source-check` does: pods that send on for others need it
+    #[arg(long, requires = "mesh")]
+    pub(crate) no_source_check: bool,
     /// Leave a program out, as somebody else's does its work; give it more than once for more
     #[arg(long, value_name = "PROGRAM", value_parser = ["services", "control", "agent"])]
     pub(crate) without: Vec<String>,

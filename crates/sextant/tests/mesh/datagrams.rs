@@ -67,6 +67,14 @@ async fn allow(rig: &Rig) {
     }
 }
 
+/// How many datagrams to the server were let in by policies and how many dropped, as its node tells; `name` is used once.
+async fn counted(rig: &mut Rig, name: &str) -> [u64; 2] {
+    let status = told(rig, "run-2", name, &["mesh", "status", "-o", "json"]).await;
+    let pod = &status["pods"][0];
+    let packets = ["datagramsAdmitted", "datagramsDropped"].map(|of| pod[of]["packets"].as_u64());
+    packets.map(|count| count.unwrap_or_else(|| panic!("nothing is counted: {status:#}")))
+}
+
 #[tokio::test]
 async fn who_may_send_is_said_by_objects_and_goes_by_addresses() {
     let mut rig = Rig::bare().await;
@@ -106,6 +114,10 @@ async fn who_may_send_is_said_by_objects_and_goes_by_addresses() {
         assert_eq!(why["outcome"], outcome, "{why:#}");
     }
 
+    assert!(is_alone());
+    let [admitted, dropped] = counted(&mut rig, "status-before").await;
+    assert!(admitted >= 1 && dropped >= 3, "{admitted} {dropped}");
+
     // Nobody is there, and it stays so; others' commands leave it alone. Then somebody is, and nothing was open in between.
     rig.kill("node-2");
     until(&rig, "the client is heard without it", is_heard).await;
@@ -122,6 +134,10 @@ async fn who_may_send_is_said_by_objects_and_goes_by_addresses() {
     until(&rig, "the server is served again", serves).await;
     until(&rig, "the client is heard again", is_heard).await;
     assert!(is_alone());
+    // What was counted goes on, and what nobody was there for is counted, too.
+    let [admitted_since, dropped_since] = counted(&mut rig, "status-after").await;
+    assert!(admitted_since >= admitted + 3, "{admitted_since} of {admitted}");
+    assert!(dropped_since >= dropped + 9, "{dropped_since} of {dropped}");
 
     // Another account is named, and then is not.
     let more = json!({"apiVersion": "access.smi-spec.io/v1alpha3", "kind": "TrafficTarget",

@@ -27,6 +27,7 @@ mod site {
     pub(crate) use crate::rig::PATIENCE;
 }
 mod situations;
+mod sources;
 
 use std::cell::RefCell;
 use std::net::TcpListener;

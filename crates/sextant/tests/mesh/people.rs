@@ -37,7 +37,7 @@ async fn seen(rig: &mut Rig, name: &str, args: &[&str], pods: &Pods) -> String {
 }
 
 /// The page at an address of the machine.
-fn page(address: &str) -> String {
+pub(crate) fn page(address: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
     let mut text = String::new();

@@ -12,7 +12,7 @@ use smi::contract::Name;
 
 use super::routes::{BackendView, EndpointView, FrontendView, Routes};
 use super::why::{self, Explained};
-use super::wire::{Answer, Filter, Question, SOCKET, State, Target, is_of};
+use super::wire::{Answer, Filter, PodState, Question, SOCKET, State, Target, is_of};
 use crate::cli::{Host, MeshCommand, MeshRoutesArgs, MeshStatusArgs, MeshTapArgs, MeshWhyArgs};
 use crate::failure::{Context as _, Failure, Result};
 use crate::objects::shown;
@@ -138,7 +138,9 @@ fn status(run_dir: &Path, args: &MeshStatusArgs) -> Result<()> {
     if state.pods.is_empty() {
         text.push_str("\nNo pods. Members are those with the label mesh.sextant.dev/member=true, or of a namespace with it.\n");
     } else {
-        let mut table = Table::new(["POD", "STATE", "MODE", "SERVED FOR", "CERTIFICATE", "IDENTITY"]);
+        let columns =
+            ["POD", "STATE", "MODE", "SERVED FOR", "CERTIFICATE", "DATAGRAMS", "FROM ELSEWHERE", "IDENTITY"];
+        let mut table = Table::new(columns);
         for pod in &state.pods {
             table.row([
                 pod.pod.to_string(),
@@ -147,6 +149,8 @@ fn status(run_dir: &Path, args: &MeshStatusArgs) -> Result<()> {
                 ago(now.saturating_sub(pod.since)),
                 pod.certified
                     .map_or_else(|| "-".into(), |end| format!("for {}", ago(end.saturating_sub(now)))),
+                datagrams(pod),
+                pod.foreign_dropped.map_or_else(|| "-".into(), |count| format!("{} dropped", count.packets)),
                 or_dash(&pod.identity),
             ]);
         }
@@ -164,6 +168,14 @@ fn identities(state: &State) -> String {
         "{} connections of HBONE made; {} came to pods, {} of them over HBONE; {} refused",
         state.hbone_connections, state.visits, state.visits_secured, state.refused
     )
+}
+
+/// Datagrams that came to a pod; none are counted where everybody may send them.
+fn datagrams(pod: &PodState) -> String {
+    match pod.datagrams_admitted.zip(pod.datagrams_dropped) {
+        Some((admitted, dropped)) => format!("{} let in, {} dropped", admitted.packets, dropped.packets),
+        None => "-".into(),
+    }
 }
 
 fn or_dash(text: &str) -> String {

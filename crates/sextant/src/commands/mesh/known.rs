@@ -8,10 +8,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mesh::identity::{Certificates, Identity};
 use mesh::node::Looker;
 use mesh::proxy::{Network, RuleId, Service, Tables};
-use mesh::telemetry::{self, Snapshot};
+use mesh::telemetry::{self, Packets, Snapshot};
 use smi::contract::Name;
 use smi::model::{Delta, Entry, Key, Mode, Model};
 
+use super::counters::Counters;
 use super::routes::{self, Routes};
 use super::wire::{PodState, Row, State};
 use super::{why, wire};
@@ -30,6 +31,8 @@ struct Shared {
     server: String,
     /// What members prove who they are with, if somebody issues that.
     certificates: Option<Arc<Certificates>>,
+    /// What the kernel counts.
+    counters: Counters,
     /// When it began.
     since: SystemTime,
     began: Instant,
@@ -84,12 +87,14 @@ impl Known {
         node: &str,
         server: &str,
         certificates: Option<Arc<Certificates>>,
+        counters: Counters,
     ) -> Self {
         Self(Arc::new(Shared {
             looker,
             node: node.into(),
             server: server.into(),
             certificates,
+            counters,
             since: SystemTime::now(),
             began: Instant::now(),
             inner: Mutex::default(),
@@ -142,6 +147,11 @@ impl Known {
         }
     }
 
+    /// What the kernel counts of pods' packets.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
     pub(super) fn looker(&self) -> &Looker {
         &self.0.looker
     }
@@ -159,7 +169,9 @@ impl Known {
 
     pub(super) fn page(&self) -> io::Result<String> {
         let snapshot = self.0.looker.look()?;
-        Ok(telemetry::page(&snapshot, &|network| self.pod(network)))
+        let mut text = telemetry::page(&snapshot, &|network| self.pod(network));
+        text.push_str(&telemetry::packets(&self.0.counters.read()));
+        Ok(text)
     }
 
     pub(super) fn state(&self) -> io::Result<State> {
@@ -168,6 +180,7 @@ impl Known {
         let Snapshot { counts, idle, swaps, lost, series, endpoints, tables, .. } = &snapshot;
         let names = Names { tables, client: &|network| self.pod(network) };
         let traffic = series.iter().map(|counted| Row::new(counted, &names)).collect();
+        let packets = self.0.counters.read();
         let inner = self.inner();
         let count = |is: fn(&Key) -> bool| inner.model.iter().filter(|(key, _)| is(key)).count();
         Ok(State {
@@ -177,7 +190,7 @@ impl Known {
             at,
             ready: inner.ready,
             identities: self.0.certificates.is_some(),
-            pods: inner.pods(&|identity| self.certified(identity)),
+            pods: inner.pods(&|identity| self.certified(identity), &packets),
             frontends: count(|key| matches!(key, Key::Frontend { .. })),
             services: count(|key| matches!(key, Key::Endpoints { .. })),
             policies: count(|key| matches!(key, Key::Policy(_))),
@@ -234,8 +247,12 @@ impl Known {
 }
 
 impl Inner {
-    /// The pods that are served; `certified` says until when an identity can be proved.
-    fn pods(&self, certified: &dyn Fn(&str) -> Option<SystemTime>) -> Vec<PodState> {
+    /// The pods that are served; `certified` says until when an identity can be proved, `packets` what the kernel has counted of each.
+    fn pods(
+        &self,
+        certified: &dyn Fn(&str) -> Option<SystemTime>,
+        packets: &BTreeMap<Name, Packets>,
+    ) -> Vec<PodState> {
         let there = self.pods.values().filter(|captured| captured.gone.is_none());
         let state = |captured: &Captured| {
             let key = Key::Workload(captured.pod.clone());
@@ -243,6 +260,9 @@ impl Inner {
                 Some(Entry::Workload(workload)) => (word(workload.mode), workload.identity.clone()),
                 _ => ("gone", String::new()),
             };
+            // Of one that leaves nothing is counted any more; another of its name may be there.
+            let found = packets.get(&captured.pod).filter(|_| !captured.leaving);
+            let Packets { datagrams, foreign } = found.copied().unwrap_or_default();
             PodState {
                 pod: captured.pod.clone(),
                 since: seconds(captured.since),
@@ -250,6 +270,9 @@ impl Inner {
                 mode: mode.into(),
                 certified: certified(&identity).map(seconds),
                 identity,
+                datagrams_admitted: datagrams.map(|counted| counted.admitted.into()),
+                datagrams_dropped: datagrams.map(|counted| counted.dropped.into()),
+                foreign_dropped: foreign.map(Into::into),
             }
         };
         there.map(state).collect()

@@ -81,7 +81,7 @@ struct Captured {
     sandbox: String,
     network: Network,
     kept: Kept,
-    netns: File,
+    netns: Arc<File>,
     /// Whether it is closed for when nobody serves it, once that is known.
     is_closed: Option<bool>,
     /// From whom it takes datagrams now.
@@ -155,7 +155,8 @@ impl Members {
             let is_returning = matches!(effect, Effect::NetnsReturn { .. });
             Some(Left { inode: namespace(&effect)?, record, is_returning })
         });
-        let old = old.collect();
+        // What was recorded last goes first.
+        let old = old.rev().collect();
         let sources = Sources::new(&names.sources, checks_sources, &mut owner);
         Ok(Self {
             serving,
@@ -434,6 +435,7 @@ impl Members {
                 let sandbox = sandbox.to_owned();
                 let (is_closed, awaited) = (None, None);
                 let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
+                let netns = Arc::new(netns);
                 let captured =
                     Captured { sandbox, network, kept, netns, is_closed, datagrams, links, awaited, capture };
                 self.captured.insert(name.clone(), captured);
@@ -506,14 +508,15 @@ impl Members {
     /// connection had ended, or one that may have been closed before this process began, and is not to be opened because it cannot be served.
     fn forget(&mut self, kept: Kept) {
         let needs = self.needs(kept.inode);
+        // The table says what values were, to another mesh that finds them set.
+        for record in kept.settings.into_iter().flatten() {
+            self.let_go(record, needs.kept);
+        }
         for record in [Some(kept.record), kept.datagrams].into_iter().flatten() {
             self.let_go(record, needs.kept);
         }
         if let Some(record) = kept.returning {
             self.let_go(record, needs.returning);
-        }
-        for record in kept.settings.into_iter().flatten() {
-            self.let_go(record, needs.kept);
         }
     }
 

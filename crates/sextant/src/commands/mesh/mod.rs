@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod ask;
+mod counters;
 mod identities;
 mod known;
 mod left;
@@ -43,6 +44,7 @@ use crate::failure::{Context, Failure, Result};
 use crate::instance::Instance;
 use crate::pods;
 pub(super) use ask::run as ask;
+use counters::Counters;
 use identities::{Identities, Wanted};
 use known::Known;
 pub(crate) use left::take_away;
@@ -71,7 +73,8 @@ pub(crate) fn guarding() -> OwnerId {
 
 /// Takes back all that an owner has.
 fn take_back(owner: &mut Owner) {
-    for (id, _) in owner.records() {
+    // What was recorded last goes first.
+    for (id, _) in owner.records().into_iter().rev() {
         if let Err(error) = owner.undo(id) {
             eprintln!("sextant mesh: warning: {error}");
         }
@@ -126,7 +129,8 @@ async fn serve(instance: &Instance, args: &MeshArgs, owner: Owner) -> Result<()>
     let looker = serving.looker().context(|| "look at what is served".into())?;
     let proofs = source.proofs();
     let certificates = proofs.as_ref().map(Proofs::certificates);
-    let known = Known::new(looker, &node, &whose, certificates.clone());
+    let counters = Counters::new(Names::of(&instance.name));
+    let known = Known::new(looker, &node, &whose, certificates.clone(), counters);
     let telling = Telling::start(instance, args, &known).await?;
     let (listening, mut pods) = Listening::start(&instance.run).await?;
     let whom = (Names::of(&instance.name), Sandboxes::new(socket), node.clone());

@@ -4,6 +4,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use kernel::nft::Count;
 use mesh::proxy::Service;
 use mesh::telemetry::{Counted, GRPC, Histogram, Line, Numbers, Reason};
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,28 @@ pub(super) struct PodState {
     /// Until when that can be proved, in seconds of 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) certified: Option<u64>,
+    /// Datagrams to it that a policy lets in, and others, which are dropped; where not everybody may send them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) datagrams_admitted: Option<PacketCount>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) datagrams_dropped: Option<PacketCount>,
+    /// What it has sent from addresses that are not its own, and was dropped; where that is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) foreign_dropped: Option<PacketCount>,
+}
+
+/// What the kernel has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PacketCount {
+    pub(super) packets: u64,
+    pub(super) bytes: u64,
+}
+
+impl From<Count> for PacketCount {
+    fn from(Count { packets, bytes }: Count) -> Self {
+        Self { packets, bytes }
+    }
 }
 
 /// What was counted alike.

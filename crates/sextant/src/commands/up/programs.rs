@@ -181,6 +181,9 @@ fn control(places: &Places, args: &UpArgs) -> Program {
 fn mesh(places: &Places, args: &UpArgs) -> Program {
     let mut words = words(&["mesh", "--node", &args.node_name(), "--control"]);
     words.extend([plane(places), "--cri".into(), places.run.join("cri.sock").into()]);
+    if args.no_source_check {
+        words.push("--no-source-check".into());
+    }
     Program {
         name: MESH,
         what: "the mesh of those pods that are members",
@@ -330,5 +333,17 @@ mod tests {
         let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(args(MESH)));
         assert!(read.is_ok(), "{read:?}");
         assert_eq!(names(&programs(&["--without", "agent"])), ["node", "api", "services", "control"]);
+    }
+
+    #[test]
+    fn what_members_send_from_is_not_looked_at_where_that_is_asked_for() {
+        let all = programs(&["--mesh", "--no-source-check"]);
+        let own = all.into_iter().find(|one| one.name == MESH).unwrap().args;
+        assert_eq!(own.last().unwrap(), "--no-source-check");
+        let read = Cli::try_parse_from([OsString::from("sextant")].into_iter().chain(own));
+        let Asked::Mesh(args) = read.unwrap().command else { panic!("it is no `sextant mesh`") };
+        assert!(args.no_source_check);
+        // There is nobody whom it could be said to.
+        assert!(Cli::try_parse_from(["sextant", "up", "--no-source-check"]).is_err());
     }
 }

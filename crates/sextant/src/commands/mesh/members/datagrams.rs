@@ -7,6 +7,7 @@ use mesh::capture::{self, Names};
 use mesh::datagrams::Admitted;
 use smi::contract::Name;
 
+use super::super::counters::{Counters, Watched};
 use super::Members;
 
 /// What of this is in a pod.
@@ -15,6 +16,8 @@ pub(super) struct Datagrams {
     there: There,
     /// What was told of it last, and is not over.
     said: Option<String>,
+    /// There are rules that count.
+    watched: Option<Watched>,
 }
 
 #[derive(Debug, Default)]
@@ -37,10 +40,11 @@ impl Members {
         }
         let captured = self.captured.iter_mut().map(|(name, pod)| (name, &pod.netns, &mut pod.datagrams));
         let barred = self.barred.iter_mut().map(|(name, pod)| (name, &pod.netns, &mut pod.datagrams));
+        let (names, counters) = (&self.names, self.known.counters());
         for (name, netns, datagrams) in captured.chain(barred) {
             // Who is none any more is let go of in a moment.
             if self.wanted.contains_key(name) {
-                datagrams.settle(&self.names, name, netns, self.admissions.of(name));
+                datagrams.settle((names, counters), name, netns, self.admissions.of(name));
             }
         }
     }
@@ -60,7 +64,13 @@ impl Datagrams {
     }
 
     /// Makes it so; what fails is said, once, and tried again by the next call.
-    fn settle(&mut self, names: &Names, name: &Name, netns: &File, admitted: Option<Arc<Admitted>>) {
+    fn settle(
+        &mut self,
+        (names, counters): (&Names, &Counters),
+        name: &Name,
+        netns: &Arc<File>,
+        admitted: Option<Arc<Admitted>>,
+    ) {
         let before = match (&self.there, &admitted) {
             (There::Anybody, None) => return,
             (There::Listed(before), Some(admitted)) if before == admitted => return,
@@ -76,19 +86,23 @@ impl Datagrams {
                 if before.is_none() {
                     eprintln!("sextant mesh: pod {name} takes datagrams from those alone who may send them");
                 }
-                *self = Self { there: There::Listed(admitted), said: None };
+                (self.there, self.said) = (There::Listed(admitted), None);
+                self.watched.get_or_insert_with(|| counters.watch(name, netns));
             }
             (Ok(()), None) => {
                 if before.is_some() {
                     eprintln!("sextant mesh: pod {name} takes datagrams from anybody");
                 }
-                *self = Self { there: There::Anybody, said: None };
+                *self = Self { there: There::Anybody, ..Self::default() };
             }
             (Err(error), admitted) => {
                 self.there = There::Unknown;
                 // Where it cannot be said who may send, nobody may.
                 let is_closed =
                     admitted.is_some() && capture::admit(netns, names, &Admitted::default(), None).is_ok();
+                if is_closed {
+                    self.watched.get_or_insert_with(|| counters.watch(name, netns));
+                }
                 let text = match (admitted, is_closed) {
                     (Some(_), true) => format!("pod {name} takes datagrams from nobody: {error}"),
                     (Some(_), false) => format!("datagrams to pod {name} are not held to policies: {error}"),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernel::netlink::{Protocol, Socket, addresses};
 use mesh::capture;
@@ -19,7 +20,7 @@ pub(super) struct Barred {
     /// Where its network namespace is.
     pub(super) path: PathBuf,
     pub(super) kept: Kept,
-    pub(super) netns: File,
+    pub(super) netns: Arc<File>,
     /// From whom it takes datagrams now.
     pub(super) datagrams: Datagrams,
     /// Where its links end.
@@ -87,6 +88,7 @@ impl Members {
         eprintln!("sextant mesh: pod {name} is closed to others until it can be served");
         let (sandbox, path) = (sandbox.to_owned(), path.to_owned());
         let (datagrams, links) = (Datagrams::default(), self.ends_of(name, &netns));
+        let netns = Arc::new(netns);
         self.barred.insert(name.clone(), Barred { sandbox, path, kept, netns, datagrams, links });
         Ok(())
     }

@@ -108,9 +108,10 @@ impl Members {
         }
         // What one before this has left stays as it is until somebody is there anew.
         if self.captured.is_empty() && self.barred.is_empty() && !self.old.is_empty() {
+            self.known.counters().look_at(BTreeMap::new());
             return;
         }
-        let mut wanted: Ends = BTreeMap::new();
+        let (mut wanted, mut whose): (Ends, _) = (BTreeMap::new(), BTreeMap::new());
         let captured = self.captured.iter_mut().map(|(name, pod)| (name, &mut pod.links));
         let barred = self.barred.iter_mut().map(|(name, pod)| (name, &mut pod.links));
         for (name, links) in captured.chain(barred) {
@@ -123,8 +124,10 @@ impl Members {
                      packets say that they come from is not looked at"
                 );
             }
+            whose.extend(ends.keys().map(|link| (*link, name.clone())));
             wanted.extend(ends);
         }
+        self.known.counters().look_at(whose);
         if self.sources.there.as_ref() == Some(&wanted) {
             return;
         }
