@@ -334,9 +334,13 @@ mod tests {
     #[test]
     fn as_many_are_copied_as_the_route_says() {
         let mut dice = Dice::new(1);
-        for (some, all, least, most) in
-            [(0, 100, 0, 0), (1, 1, 10_000, 10_000), (100, 100, 10_000, 10_000), (1, 0, 0, 0), (5, 100, 400, 600)]
-        {
+        for (some, all, least, most) in [
+            (0, 100, 0, 0),
+            (1, 1, 10_000, 10_000),
+            (100, 100, 10_000, 10_000),
+            (1, 0, 0, 0),
+            (5, 100, 400, 600),
+        ] {
             let mirror = Mirror { service: Service(0), some, all };
             let count = (0..10_000).filter(|_| mirror.draws(&mut dice)).count();
             assert!((least..=most).contains(&count), "{some} of {all}: {count}");

@@ -1,7 +1,7 @@
 //! Copies of requests, counted apart from requests.
 
-use super::series::Subject;
 use super::Telemetry;
+use super::series::Subject;
 use crate::proxy::{Network, RuleId, Service};
 
 /// So many subjects of copies are counted by themselves. What is more counts as one.

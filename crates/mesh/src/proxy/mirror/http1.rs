@@ -34,9 +34,8 @@ pub(super) async fn ask(
     method: Method,
 ) -> Result<u16, Unmirrored> {
     // One that has ended cannot be told from one that does not answer, and nothing is sent twice.
-    let there = |place| {
-        proxy.pool.take(place, proxy.reactor.now()).filter(|server: &Socket| !server.looks_stale())
-    };
+    let there =
+        |place| proxy.pool.take(place, proxy.reactor.now()).filter(|server: &Socket| !server.looks_stale());
     let (pick, server) = connected(proxy, origin, service, there, |socket| socket).await?;
     let began = proxy.reactor.now();
     let sent = Cell::new(false);
