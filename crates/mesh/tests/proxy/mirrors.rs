@@ -13,6 +13,11 @@ use crate::harness::{FRONTEND, Harness, PATIENCE, answer, reset, until};
 use crate::http2_peer::{Got, Peer, answering, headers};
 use crate::models::*;
 
+/// Requests as they came.
+type Kept = Arc<Mutex<Vec<Vec<u8>>>>;
+
+type Pairs<'p> = &'p [(&'p str, &'p str)];
+
 fn mirror(service: &str, numerator: u32, denominator: u32) -> Filter {
     Filter::Mirror(Mirror { service: name(service), port: 80, numerator, denominator })
 }
@@ -38,8 +43,8 @@ fn lost(mesh: &Harness, why: Unmirrored) -> u64 {
 }
 
 /// Answers each request, and keeps its head with its body as it came.
-fn keeping(status: &'static str) -> (Backend, Arc<Mutex<Vec<Vec<u8>>>>) {
-    let kept: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+fn keeping(status: &'static str) -> (Backend, Kept) {
+    let kept = Kept::default();
     let keeps = kept.clone();
     let backend = Backend::new(move |_, mut wire| {
         while let Some(head) = wire.head() {
@@ -251,7 +256,7 @@ fn calls_are_copied_with_their_messages_and_trailers() {
         ("te", "trailers"),
     ];
     let long = vec![3_u8; 1 << 20];
-    let calls: [(Option<&[u8]>, &[(&str, &str)]); 5] = [
+    let calls: [(Option<&[u8]>, Pairs<'_>); 5] = [
         (Some(b"message"), &[("x-sum", "7")]),
         (Some(&long), &[]),
         (Some(b""), &[]),
