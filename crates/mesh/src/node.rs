@@ -25,7 +25,7 @@ use crate::capture::{Listeners, MARK, RETURN_MARK};
 use crate::identity::Certificates;
 use crate::proxy::{Counts, Network, Origin, Proxy, Service, Settings, Tables};
 use crate::reactor::{Reactor, Socket, race};
-use crate::telemetry::{Counted, Line, Snapshot, Subject, Viewed};
+use crate::telemetry::{Counted, Line, Mirrored, Snapshot, Subject, Viewed};
 
 /// A pod whose connections come to these listeners.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ struct Whole {
     swaps: u64,
     lost: u64,
     networks: Vec<Network>,
+    mirrored: Vec<Mirrored>,
     tables: Arc<Tables>,
 }
 
@@ -181,7 +182,7 @@ impl Looker {
     /// # Errors
     /// The node has ended.
     pub fn look(&self) -> io::Result<Snapshot> {
-        let (Whole { counts, idle, swaps, lost, networks, tables }, series) = self.read()?;
+        let (Whole { counts, idle, swaps, lost, networks, mirrored, tables }, series) = self.read()?;
         let (mut endpoints, mut behind) = (Vec::new(), None);
         loop {
             let (piece, next) = self.ask(|answer| Command::View(behind, answer))?;
@@ -191,7 +192,7 @@ impl Looker {
             }
             behind = next;
         }
-        Ok(Snapshot { counts, idle, swaps, lost, networks, series, endpoints, tables })
+        Ok(Snapshot { counts, idle, swaps, lost, networks, series, mirrored, endpoints, tables })
     }
 
     /// What was counted until now, and the tables that name what it numbers: a part of [`Self::look`], for who needs no endpoints.
@@ -298,6 +299,7 @@ impl Serving {
             swaps: telemetry.swaps.get(),
             lost: telemetry.lost(),
             networks: self.pods.keys().copied().collect(),
+            mirrored: telemetry.mirrors(),
             tables: self.proxy.tables(),
         }
     }

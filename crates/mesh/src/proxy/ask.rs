@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::answer::Answer;
 use super::inside::Inside;
+use super::mirror::Copies;
 use super::rules::{Destination, Frontend, PathEdit, Redirect, Routing, Rule, RuleId, Service, Share};
 use crate::balance::Dice;
 use crate::http1::{Body, Fault, Forward, Head, Method, Target, request};
@@ -19,6 +20,8 @@ pub(super) struct Asked {
     pub(super) upgrades: bool,
     pub(super) keeps_alive: bool,
     pub(super) old: bool,
+    /// Who else gets it.
+    pub(super) copies: Copies,
 }
 
 impl Asked {
@@ -30,6 +33,7 @@ impl Asked {
             upgrades: head.upgrades() || head.method() == Method::Connect,
             keeps_alive: head.keeps_alive(),
             old: head.is_old(),
+            copies: Copies::default(),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::ask::{Asked, Way, ask};
 use super::detect::{Spoken, greets, said};
 use super::inside::Inside;
+use super::mirror::{Copies, Original};
 use super::reach::is_own;
 use super::rules::{Destination, Frontend, Protocol, Routing, Service};
 use super::tunnel::tunnel;
@@ -365,9 +366,15 @@ async fn one(
             answered(proxy, client, &answer, &asked, keep, &call).await
         }
         Way::To { service, share, rule, from } => {
-            let asking = (out.as_slice(), &asked, &**origin);
             call.by(from);
             call.aims(service);
+            // What becomes a tunnel is no request any more.
+            if !share.mirrors.is_empty() && !asked.upgrades {
+                let whole = asked.body.is_done();
+                let original = Original::One(&out, asked.method);
+                asked.copies = proxy.mirror(&share.mirrors, (origin, call.subject(), rule), original, whole);
+            }
+            let asking = (out.as_slice(), &asked, &**origin);
             proxy.forward(client, buffer, asking, (&frontend, service, share, rule), &call).await
         }
     };
@@ -456,6 +463,7 @@ async fn reply(proxy: &Rc<Proxy>, client: &Socket, answer: &Answer, call: &Call)
         upgrades: false,
         keeps_alive: false,
         old: false,
+        copies: Copies::default(),
     };
     let next = answered(proxy, client, answer, &asked, false, call).await;
     proxy.ended(call);

@@ -41,6 +41,7 @@ impl Proxy {
             lost: self.telemetry.lost(),
             networks: Vec::new(),
             series,
+            mirrored: self.telemetry.mirrors(),
             endpoints,
             tables: self.tables(),
         }

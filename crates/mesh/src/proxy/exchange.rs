@@ -17,7 +17,7 @@ use crate::telemetry::Call;
 /// From so many bytes on a body is passed on unread.
 const UNREAD: u64 = 64 << 10;
 /// So many answers of 100 and more may come before the one that counts.
-const INFORMATIONAL: u32 = 16;
+pub(super) const INFORMATIONAL: u32 = 16;
 
 /// A try.
 pub(super) struct Exchange<'a> {
@@ -152,7 +152,8 @@ impl Exchange<'_> {
         }
         while !body.is_done() {
             if buffer.is_empty() {
-                if body.ahead() >= UNREAD {
+                // What is copied is read.
+                if body.ahead() >= UNREAD && !self.asked.copies.are_wanted() {
                     self.beyond_the_head();
                     let count = body.ahead();
                     carry(self.proxy, self.client, server, count).await.map_err(|torn| match torn {
@@ -171,6 +172,7 @@ impl Exchange<'_> {
             self.beyond_the_head();
             let count = body.take(buffer.data()).map_err(Unsent::Request)?;
             let piece = buffer.data().get(..count).unwrap_or_default();
+            self.asked.copies.push(piece);
             let sent = self.proxy.moving(server.write(piece)).await;
             self.call.sent(count);
             buffer.consume(count);
@@ -180,6 +182,7 @@ impl Exchange<'_> {
                 },
             )?;
         }
+        self.asked.copies.end(None);
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! have begun end as they began, the next one goes by the new tables.
 //!
 //! HTTP/2 is read where a route has to read it, and goes to endpoints as HTTP/2; else it is passed on unread. What is not served yet is refused: routes
-//! by the name that a TLS client asks for (reset), mirroring (501).
+//! by the name that a TLS client asks for (reset).
 
 mod answer;
 mod ask;
@@ -18,6 +18,7 @@ mod forward;
 mod http2;
 mod inside;
 mod members;
+mod mirror;
 mod pool;
 mod progress;
 mod reach;
@@ -55,6 +56,7 @@ use crate::identity::Certificates;
 use crate::reactor::{Reactor, Socket, keep_alive, tcp};
 use crate::telemetry::Telemetry;
 use counted::Open;
+use mirror::Mirrors;
 use pool::Pool;
 use secured::Links;
 use tunnel::Pipes;
@@ -152,6 +154,14 @@ pub struct Settings {
     pub retry_percent: u32,
     /// So many in ten seconds may be in any case.
     pub retry_least: u32,
+    /// So many copies of requests are on their way at a time; of what is more there is none.
+    pub mirrors: usize,
+    /// So many bytes of a request may wait for one copy of it, beside what came with its head. What is slower is given up.
+    pub mirror_queue: usize,
+    /// So many may wait for all copies together.
+    pub mirror_queues: usize,
+    /// So long a copy may take when the request itself has ended.
+    pub mirror_behind: Duration,
     /// What random numbers begin with: another number in each process by default, so that not all proxies choose alike.
     pub seed: u64,
 }
@@ -173,6 +183,10 @@ impl Default for Settings {
             ejection: Ejection::default(),
             retry_percent: 20,
             retry_least: 100,
+            mirrors: 1024,
+            mirror_queue: 1 << 20,
+            mirror_queues: 64 << 20,
+            mirror_behind: Duration::from_secs(30),
             seed: RandomState::new().build_hasher().finish(),
         }
     }
@@ -225,6 +239,7 @@ pub struct Proxy {
     /// What pods prove who they are with; none where there are no identities.
     certificates: RefCell<Option<Arc<Certificates>>>,
     links: Links,
+    mirrors: Mirrors,
     /// Connections of HBONE that came.
     servers: RefCell<Vec<(Network, Weak<Link>)>>,
     /// Tasks that look at policies when they change.
@@ -259,6 +274,7 @@ impl Proxy {
             head: RefCell::default(),
             certificates: RefCell::default(),
             links: Links::default(),
+            mirrors: Mirrors::default(),
             servers: RefCell::default(),
             watched: RefCell::default(),
             visits: Cell::new(VISITS),
@@ -274,6 +290,7 @@ impl Proxy {
                 reactor.until(reactor.now() + every.max(Duration::from_millis(100))).await;
                 let Some(proxy) = swept.upgrade() else { return };
                 proxy.pool.sweep(reactor.now());
+                proxy.mirrors.sweep(reactor.now(), proxy.settings.pool_idle);
                 proxy.links.sweep();
                 proxy.servers.borrow_mut().retain(|(_, link)| link.strong_count() > 0);
                 proxy.telemetry.sweep(reactor.now());
@@ -319,12 +336,14 @@ impl Proxy {
             for (_, balancer) in balancers.range((service, Network(0))..=(service, Network(u64::MAX))) {
                 balancer.set(endpoints, now);
             }
+            self.mirrors.set(service, endpoints, now);
             if endpoints.is_empty() {
                 // Who asks for it again begins anew.
                 balancers.retain(|(of, _), _| *of != service);
             }
         }
         if gone {
+            self.mirrors.keep(|(_, address), _| self.pool.has(address));
             // Who has connections of its own to it ends them.
             self.sessions.borrow().iter().for_each(|task| self.reactor.wake(*task));
         }
@@ -335,6 +354,7 @@ impl Proxy {
                 tables.member_at(address).is_some_and(|member| &*member.identity == identity)
             };
             self.links.forget_spoken(is_member);
+            let _closed = self.mirrors.shed();
             if self.certificates.borrow().is_some() {
                 // What was said in plain text before both were members is not said so any more. What goes to a pod's own application is.
                 let is_members = |network: Network, address: SocketAddr| {
@@ -390,7 +410,7 @@ impl Proxy {
                 // No descriptor or memory is left: what has one must end first, as what waits for a request can at once.
                 Err(e)
                     if !matches!(e.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
-                        && self.pool.shed() == 0 =>
+                        && self.shed() == 0 =>
                 {
                     self.reactor.until(self.reactor.now() + Duration::from_millis(50)).await;
                 }
@@ -442,6 +462,11 @@ impl Proxy {
         self.pool.len()
     }
 
+    /// Something has run out that connections hold: those without a request are closed. Gives how many they were.
+    fn shed(&self) -> usize {
+        self.pool.shed() + self.mirrors.shed()
+    }
+
     fn count(&self, change: impl FnOnce(&mut Counts)) {
         let mut counts = self.counts.get();
         change(&mut counts);
@@ -472,8 +497,10 @@ impl Proxy {
     pub fn forget(&self, network: Network) {
         self.balancers.borrow_mut().retain(|(_, of), _| *of != network);
         self.pool.forget(network);
+        self.mirrors.forget(network);
         self.links.forget(network);
         self.telemetry.end(|subject, _| subject.network == network);
+        self.telemetry.forget_mirrored(network);
     }
 
     fn find(&self, to: SocketAddr, origin: &dyn Origin) -> Option<Arc<Frontend>> {

@@ -48,7 +48,7 @@ impl Proxy {
             };
             let connected = self.reactor.before(Some(limit), connecting).await;
             match connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
-                Err(e) if !shed && is_short(&e) && self.pool.shed() > 0 => shed = true,
+                Err(e) if !shed && is_short(&e) && self.shed() > 0 => shed = true,
                 Err(e) => return Err(e),
                 Ok(socket) => {
                     self.count(|counts| counts.connected += 1);

@@ -13,7 +13,7 @@ use super::tables::Numbers;
 use crate::balance::Dice;
 use crate::http1::Edits;
 
-use smi::contract::http::HeaderEdit;
+use smi::contract::http::{self, HeaderEdit};
 pub(super) use smi::contract::http::{PathEdit, Redirect};
 
 /// A port of a Service, by number.
@@ -103,6 +103,30 @@ pub(super) struct Share {
     pub(super) response: Edits,
     pub(super) host: Option<String>,
     pub(super) path: Option<PathEdit>,
+    /// Who else gets what goes there.
+    pub(super) mirrors: Vec<Mirror>,
+}
+
+/// Who gets copies of requests, and of how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mirror {
+    pub(super) service: Service,
+    /// Of so many...
+    some: u64,
+    /// ... of so many.
+    all: u64,
+}
+
+impl Mirror {
+    fn compile(mirror: &http::Mirror, numbers: &mut Numbers) -> Self {
+        let service = numbers.of(&mirror.service, mirror.port);
+        Self { service, some: mirror.numerator.into(), all: mirror.denominator.into() }
+    }
+
+    /// Whether this request is one of those.
+    pub(super) fn draws(&self, dice: &mut Dice) -> bool {
+        self.all > 0 && (self.some >= self.all || dice.below_u64(self.all) < self.some)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,6 +260,7 @@ impl Share {
             response: Edits::default(),
             host: None,
             path: None,
+            mirrors: Vec::new(),
         }
     }
 
@@ -248,7 +273,7 @@ impl Share {
         };
         let mut share = Self { to, ..Self::plain(Service(0)) };
         for filter in filters.iter().chain(&backend.filters) {
-            share.filter(filter);
+            share.filter(filter, numbers);
         }
         let wrong = share.request.wrong().or_else(|| share.response.wrong()).map(str::to_owned);
         if let Some(name) = wrong {
@@ -274,7 +299,7 @@ impl Share {
         }
     }
 
-    fn filter(&mut self, filter: &Filter) {
+    fn filter(&mut self, filter: &Filter, numbers: &mut Numbers) {
         match filter {
             Filter::RequestHeaders(edit) => {
                 for (name, value) in &edit.set {
@@ -290,7 +315,7 @@ impl Share {
                 self.host = rewrite.hostname.clone().or(self.host.take());
                 self.path = rewrite.path.clone().or(self.path.take());
             }
-            Filter::Mirror(_) => self.fail(501, "the route mirrors requests, which is not served yet".into()),
+            Filter::Mirror(mirror) => self.mirrors.push(Mirror::compile(mirror, numbers)),
             Filter::Redirect(_) => {}
         }
     }
@@ -300,4 +325,25 @@ fn change(edits: &mut Edits, edit: &HeaderEdit, except: &str) {
     edit.remove.iter().for_each(|name| edits.remove(name));
     edit.set.iter().filter(|(name, _)| name != except).for_each(|(name, value)| edits.set(name, value));
     edit.add.iter().for_each(|(name, value)| edits.add(name, value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_are_copied_as_the_route_says() {
+        let mut dice = Dice::new(1);
+        for (some, all, least, most) in [
+            (0, 100, 0, 0),
+            (1, 1, 10_000, 10_000),
+            (100, 100, 10_000, 10_000),
+            (1, 0, 0, 0),
+            (5, 100, 400, 600),
+        ] {
+            let mirror = Mirror { service: Service(0), some, all };
+            let count = (0..10_000).filter(|_| mirror.draws(&mut dice)).count();
+            assert!((least..=most).contains(&count), "{some} of {all}: {count}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 mod call;
 mod histogram;
 mod line;
+mod mirrored;
 mod page;
 mod series;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::capture;
 use crate::proxy::{Counts, Network, Service, Tables};
 pub(crate) use call::{Call, Passing};
 pub use line::{Line, Request};
+pub use mirrored::{Copied, Mirrored, Unmirrored};
 pub use page::{packets, page, rule};
 pub use series::{Counted, GRPC, Numbers};
 pub(crate) use series::{Series, Subject, add};
@@ -137,6 +139,8 @@ impl Reason {
 #[derive(Debug, Default)]
 pub(crate) struct Telemetry {
     series: RefCell<BTreeMap<Subject, Rc<Series>>>,
+    /// Copies of requests, which are none of these.
+    mirrored: RefCell<BTreeMap<Subject, Copied>>,
     /// How many were begun: each has a number of its own.
     begun: Cell<u64>,
     /// How many have come to an end.
@@ -258,6 +262,8 @@ pub struct Snapshot {
     pub networks: Vec<Network>,
     /// What was counted, and what has come to an end in the last ten minutes.
     pub series: Vec<Counted>,
+    /// What became of copies of requests, which are not among those.
+    pub mirrored: Vec<Mirrored>,
     /// Endpoints that somebody has asked for.
     pub endpoints: Vec<Viewed>,
     /// The tables that hold now; they name what the others number.

@@ -7,8 +7,8 @@ use kernel::nft::Count;
 use smi::contract::Name;
 use smi::model;
 
-use super::{Counted, GRPC, Numbers, Packets, Reason, Snapshot};
-use crate::proxy::{Network, Service, Tables};
+use super::{Copied, Counted, GRPC, Numbers, Packets, Reason, Snapshot, Unmirrored};
+use crate::proxy::{Network, RuleId, Service, Tables};
 
 /// Powers of two of microseconds at which buckets of latencies end: 256 us to 33.6 s.
 const BUCKETS: std::ops::RangeInclusive<u32> = 8..=25;
@@ -55,13 +55,21 @@ type Client<'a> = &'a dyn Fn(Network) -> Option<Name>;
 
 /// What is counted alike, but for the endpoint.
 fn labels(counted: &Counted, tables: &Tables, client: Client<'_>) -> Labels {
-    let mut labels = Labels::default();
     let who = if counted.is_inside() { None } else { client(counted.client) };
-    labels.name(["client_namespace", "client_pod"], who.as_ref());
-    labels.service(["namespace", "service", "port"], tables, counted.frontend);
-    let from = counted.rule.and_then(|rule| tables.rule(rule));
+    labels_of(who.as_ref(), (counted.frontend, counted.rule, counted.backend), tables)
+}
+
+fn labels_of(
+    who: Option<&Name>,
+    (frontend, by, backend): (Option<Service>, Option<RuleId>, Option<Service>),
+    tables: &Tables,
+) -> Labels {
+    let mut labels = Labels::default();
+    labels.name(["client_namespace", "client_pod"], who);
+    labels.service(["namespace", "service", "port"], tables, frontend);
+    let from = by.and_then(|rule| tables.rule(rule));
     labels.add("rule", &from.map(rule).unwrap_or_default());
-    labels.service(["backend_namespace", "backend", "backend_port"], tables, counted.backend);
+    labels.service(["backend_namespace", "backend", "backend_port"], tables, backend);
     labels
 }
 
@@ -90,6 +98,7 @@ pub fn page(snapshot: &Snapshot, client: Client<'_>) -> String {
     requests(&mut text, &by_endpoint);
     connections(&mut text, &by_endpoint);
     durations(&mut text, &by_backend);
+    mirrors(&mut text, snapshot, client);
     endpoints(&mut text, snapshot, client);
     text
 }
@@ -277,6 +286,31 @@ fn durations(text: &mut String, all: &ByLabels) {
         let _infallible = writeln!(text, "sextant_mesh_{name}_sum{{{labels}}} {sum}");
         value(text, "request_duration_seconds_count", labels, count);
     }
+}
+
+fn mirrors(text: &mut String, snapshot: &Snapshot, client: Client<'_>) {
+    let mut all: BTreeMap<String, Copied> = BTreeMap::new();
+    for mirrored in &snapshot.mirrored {
+        let whom = (mirrored.frontend, mirrored.rule, mirrored.backend);
+        let labels = labels_of(client(mirrored.client).as_ref(), whom, &snapshot.tables);
+        all.entry(labels.0).or_default().merge(&mirrored.copied);
+    }
+    let mut each = |name: &str, help: &str, values: &dyn Fn(&Copied) -> Vec<(String, u64)>| {
+        head(text, name, "counter", help);
+        for (labels, copied) in &all {
+            for (more, number) in values(copied).into_iter().filter(|(_, number)| *number > 0) {
+                value(text, name, &format!("{labels},{more}"), number);
+            }
+        }
+    };
+    each("mirrored_requests_total", "Copies of requests that were answered, by status.", &|copied| {
+        let classes = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"].into_iter().zip(copied.classes);
+        classes.map(|(class, count)| (format!("status=\"{class}\""), count)).collect()
+    });
+    each("mirror_failures_total", "Copies of requests that were not answered, and why.", &|copied| {
+        let all = Unmirrored::ALL.into_iter().zip(copied.lost);
+        all.map(|(lost, count)| (format!("reason=\"{}\"", lost.as_str()), count)).collect()
+    });
 }
 
 fn endpoints(text: &mut String, snapshot: &Snapshot, client: Client<'_>) {

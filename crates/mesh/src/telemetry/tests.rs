@@ -120,6 +120,28 @@ fn visited() -> Counted {
     series.read(&Subject { frontend: inside, rule: None, backend: inside, endpoint: None, ..subject(1, 80) })
 }
 
+/// What became of a copy.
+fn copied(network: u64, outcome: Result<u16, Unmirrored>) -> Mirrored {
+    let telemetry = Telemetry::default();
+    telemetry.mirrored(Subject { endpoint: None, ..subject(network, 80) }, outcome);
+    telemetry.mirrors().pop().unwrap()
+}
+
+#[test]
+fn copies_are_no_requests_and_are_forgotten_with_who_asked() {
+    let telemetry = Telemetry::default();
+    for number in 0..2000 {
+        telemetry.mirrored(subject(number + 1, 80), Ok(200));
+        telemetry.mirrored(subject(number + 1, 80), Err(Unmirrored::Busy));
+    }
+    assert!(read(&telemetry).is_empty());
+    let all = telemetry.mirrors();
+    assert_eq!((all.len(), all[0].client, all[0].copied.all()), (1025, Network(0), 2 * (2000 - 1024)));
+    assert_eq!((all[1].copied.classes[2], all[1].copied.lost[Unmirrored::Busy.place()]), (1, 1));
+    telemetry.forget_mirrored(Network(1));
+    assert_eq!((telemetry.mirrors().len(), telemetry.mirrors()[1].client), (1024, Network(2)));
+}
+
 #[test]
 fn a_page_is_as_prometheus_reads_it() {
     let seen = Seen {
@@ -144,6 +166,7 @@ fn a_page_is_as_prometheus_reads_it() {
             counted(1, true, Duration::from_millis(1)),
             visited(),
         ],
+        mirrored: vec![copied(1, Ok(204)), copied(2, Ok(200)), copied(2, Err(Unmirrored::Slow))],
         endpoints: vec![Viewed { client: Network(1), service: Service::default(), seen }],
         tables: Arc::default(),
     };
@@ -171,6 +194,8 @@ fn a_page_is_as_prometheus_reads_it() {
             "sextant_mesh_request_failures_total{{{nobody},{services},{visited},endpoint=\"\",reason=\"denied\"}} 1"
         ),
         format!("sextant_mesh_request_duration_seconds_count{{{nobody},{services},{visited}}} 1"),
+        format!("sextant_mesh_mirrored_requests_total{{{client},{services},status=\"2xx\"}} 2"),
+        format!("sextant_mesh_mirror_failures_total{{{client},{services},reason=\"slow\"}} 1"),
         "sextant_mesh_visits_total 6".into(),
         "sextant_mesh_visits_secured_total 5".into(),
         "sextant_mesh_refused_total 1".into(),

@@ -45,6 +45,39 @@ impl Cluster {
         cluster
     }
 
+    /// What is asked of `web` is copied to whom listens at this port of its pod: the Service `copy`.
+    pub(crate) fn mirror(&mut self, port: u16) {
+        let (name, transport) = (String::from("http"), Transport::Tcp);
+        let at = ServicePort { name: name.clone(), port: 80, transport, app_protocol: Some("http".into()) };
+        let kind = ServiceKind::ClusterIp(vec!["10.96.0.2".parse().unwrap()]);
+        let service = Service { kind, ports: vec![at] };
+        self.compiler.enter(Change::Service(Name::new("shop", "copy"), Some(service)));
+        let endpoint = SliceEndpoint {
+            address: WEB.parse().unwrap(),
+            ready: true,
+            serving: true,
+            pod: Some("web".into()),
+            node: None,
+            zone: None,
+        };
+        let ports = vec![SlicePort { name, port, transport }];
+        let slice = Slice { service: "copy".into(), ports, endpoints: vec![endpoint] };
+        self.compiler.enter(Change::Slice(Name::new("shop", "copy-0"), Some(slice)));
+        let mirror = json!({"backendRef": {"name": "copy", "port": 80}});
+        self.object(&json!({
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "HTTPRoute",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"group": "", "kind": "Service", "name": "web", "port": 80}],
+                "rules": [{
+                    "filters": [{"type": "RequestMirror", "requestMirror": mirror}],
+                    "backendRefs": [{"name": "web", "port": 80}],
+                }],
+            },
+        }));
+    }
+
     /// A pod that is a member, with a service account of its own name.
     pub(crate) fn member(&mut self, name: &str, address: &str) {
         let pod = Pod {

@@ -7,7 +7,7 @@ mod member;
 mod site;
 mod smuggling;
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, SystemTime};
 
@@ -76,6 +76,37 @@ fn what_members_say_to_each_other_nobody_else_can_read() {
         }
     }
     assert!(secured > 3, "{secured}");
+}
+
+#[test]
+fn a_copy_goes_as_its_request_does() {
+    let mut site = Site::new();
+    let listener = site.listen(9000);
+    site.cluster.mirror(9000);
+    let frames = site.sniff();
+    site.swap();
+    let copied = std::thread::spawn(move || {
+        let (stream, peer) = listener.accept().unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        (line, peer.ip().to_string())
+    });
+    until("there is a copy", || {
+        assert_eq!(asked(&site.client, SERVICE).who, "web");
+        copied.is_finished()
+    });
+    assert_eq!(copied.join().unwrap(), ("GET / HTTP/1.1\r\n".to_owned(), CLIENT.to_owned()));
+    // What is said aloud behind it is seen last.
+    assert_eq!(asked(&site.other, at(WEB, WEB_PORT)).peer, OTHER);
+    let mut answered = false;
+    while !answered {
+        let frame = frames.recv_timeout(site::PATIENCE).unwrap();
+        if has(&frame, &[10, 55, 0, 4]) {
+            answered |= has(&frame, ANSWER);
+        } else {
+            assert!(!has(&frame, REQUEST) && !has(&frame, ANSWER), "it was not encrypted");
+        }
+    }
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod endpoints;
 mod http2;
 mod http2_changes;
 mod leaving;
+mod mirrors;
 mod routes;

@@ -121,30 +121,17 @@ fn shares_are_as_their_weights() {
 
 #[test]
 fn what_cannot_be_done_is_answered() {
-    let mut mirrored = rule(vec![backend("web", 1)]);
-    mirrored.filters = vec![Filter::Mirror(smi::contract::http::Mirror {
-        service: name("web"),
-        port: 80,
-        numerator: 1,
-        denominator: 1,
-    })];
     let mut framed = rule(vec![backend("web", 1)]);
     framed.filters = vec![Filter::RequestHeaders(edit(&[("content-length", "7")], &[], &[]))];
     let failing = rule(vec![smi::model::Backend { to: To::Fail(500), weight: 1, filters: Vec::new() }]);
-    let matches = vec![
-        prefix("/mirror", 0),
-        prefix("/frame", 1),
-        prefix("/fail", 2),
-        prefix("/none", 3),
-        prefix("", 4),
-    ];
-    let rules = vec![mirrored, framed, failing, rule(Vec::new()), rule(vec![backend("empty", 1)])];
+    let matches = vec![prefix("/frame", 0), prefix("/fail", 1), prefix("/none", 2), prefix("", 3)];
+    let rules = vec![framed, failing, rule(Vec::new()), rule(vec![backend("empty", 1)])];
     let web = Backend::saying("never");
     let mesh = Harness::new(delta(vec![
         frontend(routes(matches, rules), Some("http")),
         endpoints("web", &[web.address]),
     ]));
-    for (path, status) in [("/mirror", 501), ("/frame", 500), ("/fail", 500), ("/none", 500), ("/", 503)] {
+    for (path, status) in [("/frame", 500), ("/fail", 500), ("/none", 500), ("/", 503)] {
         let (found, _, body) = mesh.get(path);
         assert_eq!(found, status, "{path}: {body}");
     }

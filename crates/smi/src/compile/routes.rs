@@ -50,6 +50,10 @@ pub(super) fn resolve<'w>(world: &World, id: &'w Id, route: &'w Route, made: &mu
             backends.push(Backend { to, weight: backend.weight.into(), filters });
         }
         let mut filters = mirrors(&rule.filters, &format!("spec.rules[{n}]"), &mut look);
+        if let Some(fault) = &rule.mirrors {
+            // It is told of, and nobody is sent there.
+            let _nobody = look(&Err(fault.clone()), "");
+        }
         if rule.problem.is_some() {
             filters.clear();
             backends = vec![Backend { to: To::Fail(500), weight: 1, filters: Vec::new() }];

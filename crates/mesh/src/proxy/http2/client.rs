@@ -4,6 +4,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::super::answer::Answer;
+use super::super::mirror::{Copies, Original};
 use super::super::rules::Routing;
 use super::exchange::{Exchange, Flow};
 use super::head::{Way, ask, is_grpc, own};
@@ -119,6 +120,7 @@ impl Session {
             there: None,
             up: Flow::new(now),
             down: Flow::new(now),
+            copies: Copies::default(),
             uploading: false,
             answered: false,
             informational: 0,
@@ -182,6 +184,11 @@ impl Session {
                 exchange.call.aims(service);
                 exchange.response = share.response.clone();
                 exchange.head = head;
+                if !share.mirrors.is_empty() {
+                    let whom = (&self.origin, exchange.call.subject(), rule);
+                    let original = Original::Two(&exchange.head);
+                    exchange.copies = self.proxy.mirror(&share.mirrors, whom, original, end);
+                }
                 self.exchanges.insert(stream, exchange);
                 self.dispatch(stream);
             }

@@ -83,6 +83,9 @@ impl Session {
         }
         exchange.there = Some(There { backend: place, stream: theirs });
         exchange.pick = Some(pick);
+        if end {
+            exchange.copies.end(None);
+        }
         exchange.up.done = end;
         exchange.up.moved = now;
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::super::mirror::Copies;
 use super::super::rules::Service;
 use crate::balance::Pick;
 use crate::h2::Fields;
@@ -84,6 +85,8 @@ pub(super) struct Exchange {
     pub(super) there: Option<There>,
     pub(super) up: Flow,
     pub(super) down: Flow,
+    /// Who else gets the request.
+    pub(super) copies: Copies,
     /// Some of the body went on: it cannot be sent once more.
     pub(super) uploading: bool,
     /// The client has the head of the answer.

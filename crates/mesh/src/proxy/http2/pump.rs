@@ -37,12 +37,15 @@ impl Session {
         let sent = backend.connection.data(theirs, piece, last);
         // Who takes no more of it may have answered: the rest goes nowhere.
         let count = sent.unwrap_or(flow.bytes.len());
+        exchange.copies.push(flow.bytes.get(..count).unwrap_or_default());
         flow.passed(count);
         exchange.uploading |= count > 0;
         exchange.call.sent(count);
         self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
         if flow.bytes.is_empty() && flow.end {
-            if let Some(trailers) = flow.trailers.take() {
+            let trailers = flow.trailers.take();
+            exchange.copies.end(trailers.as_ref());
+            if let Some(trailers) = trailers {
                 let _gone = backend.connection.trailers(theirs, trailers.iter());
                 exchange.uploading = true;
             }

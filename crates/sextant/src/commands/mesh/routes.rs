@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use mesh::telemetry::{self, Snapshot};
 use serde::{Deserialize, Serialize};
 use smi::contract::Name;
+use smi::contract::http::Mirror;
 use smi::contract::specs::Transport;
 use smi::model::{
     Backend, Each, Endpoint, Entry, Filter, Frontend, HttpMatch, Key, Model, PathMatch, Routing, TextMatch,
@@ -236,7 +237,17 @@ pub(super) fn filter_words(filter: &Filter) -> String {
         Filter::ResponseHeaders(_) => "response headers".into(),
         Filter::Redirect(redirect) => format!("redirect {}", redirect.status),
         Filter::Rewrite(_) => "rewrite".into(),
-        Filter::Mirror(mirror) => format!("mirror to {}:{}", mirror.service, mirror.port),
+        Filter::Mirror(mirror) => mirror_words(mirror),
+    }
+}
+
+/// Who gets copies, and of how many requests.
+pub(super) fn mirror_words(mirror: &Mirror) -> String {
+    let Mirror { service, port, numerator, denominator } = mirror;
+    match (*numerator, *denominator) {
+        (some, all) if some == all => format!("mirror to {service}:{port}"),
+        (some, 100) => format!("mirror {some} % to {service}:{port}"),
+        (some, all) => format!("mirror {some} of {all} to {service}:{port}"),
     }
 }
 
@@ -245,6 +256,19 @@ mod tests {
     use smi::contract::http::Pair;
 
     use super::*;
+
+    #[test]
+    fn a_mirror_is_told_with_its_share() {
+        for (numerator, denominator, wanted) in [
+            (1, 1, "mirror to shop/copy:80"),
+            (5, 100, "mirror 5 % to shop/copy:80"),
+            (1, 1000, "mirror 1 of 1000 to shop/copy:80"),
+        ] {
+            let service = Name::new("shop", "copy");
+            let mirror = Filter::Mirror(Mirror { service, port: 80, numerator, denominator });
+            assert_eq!(filter_words(&mirror), wanted);
+        }
+    }
 
     #[test]
     fn a_match_is_told_in_words() {

@@ -11,6 +11,7 @@ use mesh::proxy::edited;
 use mesh::telemetry;
 use serde::{Deserialize, Serialize};
 use smi::contract::Name;
+use smi::contract::http::Mirror;
 use smi::contract::specs::Transport;
 use smi::gate::{Gate, Peer, Verdict};
 use smi::matching::{Head, Matcher};
@@ -20,7 +21,7 @@ use smi::model::{
 };
 
 use super::known::word;
-use super::routes::{ClientView, Views, match_words};
+use super::routes::{ClientView, Views, match_words, mirror_words};
 use super::wire::Target;
 
 /// What is asked.
@@ -69,7 +70,7 @@ pub(super) struct Explained {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Step {
-    /// `source`, `frontend`, `rule` or `backend`.
+    /// `source`, `frontend`, `rule`, `mirror` or `backend`.
     pub(super) of: String,
     pub(super) is: String,
 }
@@ -346,17 +347,15 @@ impl<'a> Finding<'a> {
                     let status = redirect.status;
                     return Ok(self.by_mesh(format!("the mesh answers {status}, a redirect")));
                 }
-                Filter::Mirror(_) => {
-                    return Ok(self.by_mesh("the mesh answers 501: mirrors are not served yet".into()));
-                }
                 Filter::Rewrite(rewrite) => {
                     if let Some(edit) = &rewrite.path {
                         path = edited(edit, &path, prefix).into_owned();
                     }
                 }
-                Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => {}
+                Filter::Mirror(_) | Filter::RequestHeaders(_) | Filter::ResponseHeaders(_) => {}
             }
         }
+        self.mirrors(&filters);
         let peer = |address| Peer { identity: Some(source.identity.as_str()), address };
         let address = source.addresses.first().copied();
         let mut endpoints = Vec::new();
@@ -374,6 +373,7 @@ impl<'a> Finding<'a> {
                 }
                 To::Service { service, port } => {
                     self.step("backend", format!("{share:.1} %: {service}:{port}"));
+                    self.mirrors(&backend.filters);
                     let found = self.endpoints(service, *port);
                     let asks = asked_ones(&found);
                     for ((endpoint, view), is_asked) in found.iter().zip(asks) {
@@ -415,6 +415,20 @@ impl<'a> Finding<'a> {
             (Outcome::Answered, format!("one of {} endpoints is asked{but}", asked.len()))
         };
         Ok(Explained { outcome, verdict, steps: self.steps, endpoints })
+    }
+
+    /// Tells who gets copies of it, whose answers nobody gets.
+    fn mirrors(&mut self, filters: &[Filter]) {
+        let mirrors = filters.iter().filter_map(|filter| match filter {
+            Filter::Mirror(mirror) => Some(mirror),
+            _ => None,
+        });
+        for mirror in mirrors {
+            let Mirror { service, port, .. } = mirror;
+            let found = self.endpoints(service, *port);
+            let asked = asked_ones(&found).into_iter().filter(|is_asked| *is_asked).count();
+            self.step("mirror", format!("{}, one of {asked} endpoints", mirror_words(mirror)));
+        }
     }
 
     /// The endpoints of a Service's port, each as the source sees it.

@@ -212,6 +212,25 @@ fn a_mirror_to_nobody_is_told_of_and_left_out() {
 }
 
 #[test]
+fn a_mirror_that_names_no_service_leaves_its_rule_as_it_is() {
+    for (reference, reason) in
+        [("{kind: Bucket, group: x, name: y}", "InvalidKind"), ("{name: v2}", "BackendNotFound")]
+    {
+        let filter = format!("{{type: RequestMirror, requestMirror: {{backendRef: {reference}}}}}");
+        // Of a rule, and of a backend.
+        let of_rule = to("v1").replace("rules: [{", &format!("rules: [{{filters: [{filter}], "));
+        let of_backend = to("v1").replace("port: 80}", &format!("port: 80, filters: [{filter}]}}"));
+        for spec in [of_rule, of_backend] {
+            let done = shop().object("HTTPRoute", "shop/r", 1, &spec).compile();
+            assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "Accepted"), (true, "Accepted"), "{spec}");
+            assert_eq!(done.condition(Kind::HttpRoute, "shop/r", "ResolvedRefs"), (false, reason), "{spec}");
+            assert_eq!(done.routing("shop/web", 80, None), "http NotFound [r#0: shop/v1:80=1]");
+            assert!(http(&done, 80).rules[0].filters.is_empty());
+        }
+    }
+}
+
+#[test]
 fn a_route_of_nothing_but_what_cannot_be_read_is_not_accepted() {
     let bad = "{matches: [{path: {type: Glob, value: /}}]}";
     let done = shop().object("HTTPRoute", "shop/r", 1, &format!("{{{WEB}, rules: [{bad}]}}")).compile();

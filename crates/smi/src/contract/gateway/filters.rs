@@ -1,13 +1,14 @@
 //! Filters of HTTPRoutes and GRPCRoutes.
 
-use super::{RouteKind, Wrong, service};
+use super::{Fault, RouteKind, Wrong, service};
 use crate::contract::http::{Filter, HeaderEdit, Mirror, PathEdit, Redirect, Rewrite};
 use crate::contract::part::{Notes, Part};
 use crate::contract::specs::http_name;
 
 const STATUSES: [u64; 5] = [301, 302, 303, 307, 308];
 
-/// A rule's filters, or a backend's. One that cannot be done has the requests answered 500: without it they would reach somebody.
+/// A rule's filters, or a backend's. One that cannot be done has the requests answered 500: without it they would reach somebody. A mirror to nobody is
+/// left out: what is asked is answered as it would be with it.
 pub(super) fn read(
     part: &Part<'_>,
     kind: RouteKind,
@@ -19,14 +20,20 @@ pub(super) fn read(
     for item in part.list("filters", notes) {
         let Some(part) = item.part(notes) else { continue };
         match filter(&part, kind, namespace, notes) {
-            Ok(filter) => filters.push(filter),
+            Ok(Ok(filter)) => filters.push(filter),
+            Ok(Err(fault)) => {
+                wrong.mirrors.get_or_insert(fault);
+            }
             Err(message) => wrong.answer(message),
         }
     }
     filters
 }
 
-fn filter(part: &Part<'_>, kind: RouteKind, namespace: &str, notes: &mut Notes) -> Result<Filter, String> {
+/// A filter, or why a mirror has nobody.
+type Read = Result<Filter, Fault>;
+
+fn filter(part: &Part<'_>, kind: RouteKind, namespace: &str, notes: &mut Notes) -> Result<Read, String> {
     let name = part.text("type", notes).unwrap_or_default();
     let detail = |name: &str, notes: &mut Notes| {
         part.part(name, notes).ok_or_else(|| format!("{} must be there", part.at(name)))
@@ -34,20 +41,23 @@ fn filter(part: &Part<'_>, kind: RouteKind, namespace: &str, notes: &mut Notes) 
     let is_http = kind == RouteKind::Http;
     match name {
         "RequestHeaderModifier" => {
-            headers(&detail("requestHeaderModifier", notes)?, notes).map(Filter::RequestHeaders)
+            let edit = headers(&detail("requestHeaderModifier", notes)?, notes)?;
+            Ok(Ok(Filter::RequestHeaders(edit)))
         }
         "ResponseHeaderModifier" => {
-            headers(&detail("responseHeaderModifier", notes)?, notes).map(Filter::ResponseHeaders)
+            let edit = headers(&detail("responseHeaderModifier", notes)?, notes)?;
+            Ok(Ok(Filter::ResponseHeaders(edit)))
         }
         "RequestRedirect" if is_http => {
-            redirect(&detail("requestRedirect", notes)?, notes).map(Filter::Redirect)
+            let redirect = redirect(&detail("requestRedirect", notes)?, notes)?;
+            Ok(Ok(Filter::Redirect(redirect)))
         }
         "URLRewrite" if is_http => {
             let part = detail("urlRewrite", notes)?;
             let hostname = hostname(&part, notes)?;
-            Ok(Filter::Rewrite(Rewrite { hostname, path: path(&part, notes)? }))
+            Ok(Ok(Filter::Rewrite(Rewrite { hostname, path: path(&part, notes)? })))
         }
-        "RequestMirror" => mirror(&detail("requestMirror", notes)?, namespace, notes).map(Filter::Mirror),
+        "RequestMirror" => mirror(&detail("requestMirror", notes)?, namespace, notes),
         other => Err(format!(
             "{}: {other:?} is no filter of this mesh; there are RequestHeaderModifier, ResponseHeaderModifier, \
              RequestMirror, and in an HTTPRoute RequestRedirect and URLRewrite",
@@ -136,10 +146,10 @@ fn path(part: &Part<'_>, notes: &mut Notes) -> Result<Option<PathEdit>, String> 
     }
 }
 
-fn mirror(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Result<Mirror, String> {
+fn mirror(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Result<Read, String> {
     let backend =
         part.part("backendRef", notes).ok_or_else(|| format!("{} must be there", part.at("backendRef")))?;
-    let (service, port) = service(&backend, namespace, notes).map_err(|fault| fault.message)?;
+    let to = service(&backend, namespace, notes);
     let number = |part: &Part<'_>, name: &str, default: u64| -> Result<u32, String> {
         let value = part.get(name).map_or(Some(default), |field| field.value.as_u64());
         let number = value.and_then(|value| u32::try_from(value).ok());
@@ -153,5 +163,5 @@ fn mirror(part: &Part<'_>, namespace: &str, notes: &mut Notes) -> Result<Mirror,
     if denominator == 0 || numerator > denominator {
         return Err(format!("{}: {numerator} of {denominator} is no fraction of all", part.path));
     }
-    Ok(Mirror { service, port, numerator, denominator })
+    Ok(to.map(|(service, port)| Filter::Mirror(Mirror { service, port, numerator, denominator })))
 }

@@ -107,6 +107,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// What is tried again.
     pub retry: Option<Retry>,
+    /// What is wrong with the first mirror that names nobody who can be asked. Such a mirror is left out, and the rule is as if it were not there.
+    pub mirrors: Option<Fault>,
     /// What of it cannot be done.
     pub problem: Option<Problem>,
 }
@@ -210,6 +212,7 @@ impl Rule {
             backends: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            mirrors: None,
             problem: None,
         }
     }
@@ -242,6 +245,8 @@ fn parent(item: &Field<'_>, namespace: &str, notes: &mut Notes) -> Option<Parent
 struct Wrong {
     dropped: Option<Fault>,
     answered: Option<Fault>,
+    /// Of mirrors, which change nothing for their rule.
+    mirrors: Option<Fault>,
 }
 
 impl Wrong {
@@ -285,6 +290,7 @@ fn rule(item: &Field<'_>, kind: RouteKind, namespace: &str, notes: &mut Notes) -
         rule.backends.extend(backend(&item, kind, namespace, &mut wrong, notes));
     }
     check(&rule, &part, &mut wrong);
+    rule.mirrors = wrong.mirrors.take();
     rule.problem = wrong.problem();
     Some(rule)
 }

@@ -68,6 +68,10 @@ fn object(value: &Value) -> Change {
 
 /// `web` is split three to one, and `web-v2` lets in what `front` asks below /public.
 fn model() -> Model {
+    compile(Settings::default(), changes()).0
+}
+
+fn changes() -> Vec<Change> {
     let split = json!({
         "apiVersion": "split.smi-spec.io/v1alpha4", "kind": "TrafficSplit",
         "metadata": {"name": "web", "namespace": "shop"},
@@ -101,7 +105,7 @@ fn model() -> Model {
     all.extend(service("web", 1, &[("v1", 3, true), ("v2", 4, true)]));
     all.extend(service("web-v1", 2, &[("v1", 3, true), ("gone", 9, false)]));
     all.extend(service("web-v2", 3, &[("v2", 4, true)]));
-    compile(Settings::default(), all).0
+    all
 }
 
 fn question(source: &str, target: &str, path: &str) -> Question {
@@ -139,6 +143,32 @@ fn a_request_is_followed_by_rule_weight_endpoint_and_policy() {
     ] {
         assert!(told.contains(&wanted), "{wanted:?} is not in {told:?}");
     }
+}
+
+#[test]
+fn who_gets_a_copy_is_told_and_does_not_answer() {
+    let mirror = |percent: u32| {
+        let backend = json!({"name": "web-v1", "port": 80});
+        json!({"type": "RequestMirror", "requestMirror": {"backendRef": backend, "percent": percent}})
+    };
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "copied", "namespace": "shop"},
+        "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "web-v2"}], "rules": [{
+            "filters": [mirror(5)],
+            "backendRefs": [{"name": "web-v2", "port": 80, "filters": [mirror(100)]}],
+        }]},
+    });
+    let mut all = changes();
+    all.push(object(&route));
+    let (model, views) = (compile(Settings::default(), all).0, Views::new());
+    let told = explain(&model, &views, &question("front", "web-v2", "/public"), HERE).unwrap();
+    assert_eq!(told.outcome, Outcome::Answered, "{told:?}");
+    let steps: Vec<String> = told.steps.iter().map(|step| format!("{}: {}", step.of, step.is)).collect();
+    let mirror = "mirror: mirror 5 % to shop/web-v1:80, one of 1 endpoints";
+    let all = "mirror: mirror to shop/web-v1:80, one of 1 endpoints";
+    assert_eq!(steps[3..], [mirror, "backend: 100.0 %: shop/web-v2:80", all]);
+    assert_eq!(told.endpoints.len(), 1, "who gets a copy does not answer: {told:?}");
 }
 
 #[test]
