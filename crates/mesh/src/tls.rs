@@ -17,7 +17,7 @@ pub(crate) const AT_ONCE: usize = 64 << 10;
 /// A record has so many bytes of payload at most (RFC 8446, 5.1).
 pub(crate) const RECORD: usize = 16 << 10;
 /// What is added to a record: its head, the type of its content, and the tag (RFC 8446, 5.2).
-const ADDED: usize = 5 + 1 + 16;
+pub(crate) const ADDED: usize = 5 + 1 + 16;
 /// For a message of the handshake at first.
 const MESSAGE: usize = 4 << 10;
 

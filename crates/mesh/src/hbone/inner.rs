@@ -10,10 +10,13 @@ use super::link::{Asked, Ended, Expect, Peer};
 use crate::h2::{Code, Connection, Event, message};
 use crate::identity::{ALPN, proved};
 use crate::reactor::{Buffer, Marks, Reactor, Socket};
-use crate::tls::{AT_ONCE, Tls};
+use crate::tls::{ADDED, AT_ONCE, RECORD, Tls};
 
 /// After so many looks without a wait the other tasks have their turn.
 const TURNS: usize = 8;
+
+/// The most that is read at a time, in bytes: records as they are sent at once, and as many again.
+const HEARD: usize = 2 * (AT_ONCE + AT_ONCE / RECORD * ADDED);
 
 /// How far a connection is.
 #[derive(Debug)]
@@ -194,7 +197,7 @@ impl Inner {
         }
         if self.came.is_full() {
             // More has come, and is read in larger pieces.
-            self.came.widen(AT_ONCE);
+            self.came.widen(HEARD);
         }
         let Self { tls, streams, came, .. } = self;
         let taken = tls.receive(came.data_mut(), &mut |record| streams.record(now, record));

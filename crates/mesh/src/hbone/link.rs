@@ -22,7 +22,7 @@ use crate::tls::Tls;
 const NOBODY: u32 = u32::MAX;
 /// What may come of a stream before some of it was taken, in bytes: what is on its way within a cluster, and no more memory than that for whom nobody
 /// takes it.
-const WINDOW: u32 = 256 << 10;
+const WINDOW: u32 = 1 << 20;
 
 /// Who the peer has proved to be.
 #[derive(Debug, Clone)]

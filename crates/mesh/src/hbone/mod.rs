@@ -12,6 +12,7 @@ mod stream;
 mod tests;
 
 pub(crate) use link::{Asked, Denied, Link, NoStream};
+pub(crate) use stream::PIECES;
 
 use std::time::Duration;
 

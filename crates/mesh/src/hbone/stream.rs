@@ -8,10 +8,12 @@ use super::link::Link;
 use crate::h2::Code;
 use crate::h2::frame::HEAD;
 use crate::reactor::{Came, Carried};
-use crate::tls::RECORD;
+use crate::tls::{AT_ONCE, RECORD};
 
 /// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
 const PIECE: usize = RECORD - HEAD;
+/// What is best sent at a time: it is encrypted at once, and no record is left that is not full.
+pub(crate) const PIECES: usize = AT_ONCE / RECORD * PIECE;
 
 /// It is released when this is dropped.
 pub(super) struct Stream {

@@ -10,6 +10,7 @@ use std::task::Poll;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
+use crate::hbone::PIECES;
 use crate::reactor::{Elapsed, Reactor, Socket};
 use crate::telemetry::add;
 
@@ -194,7 +195,7 @@ impl<'a> Flow<'a> {
             if self.piece.is_empty() {
                 self.piece.resize(FIRST, 0);
             }
-            let room = self.piece.len().min(most);
+            let room = self.piece.len().min(most).min(if self.to.splices() { PIPE } else { PIECES });
             match self.from.poll_read_into(self.piece.get_mut(..room).unwrap_or_default()) {
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(count)) => {

@@ -84,6 +84,8 @@ fn take_back(owner: &mut Owner) {
 /// Serves the members among this node's pods until it is told to end.
 pub(crate) fn run(instance: &Instance, args: &MeshArgs) -> Result<()> {
     kernel::memory::share_one_arena();
+    // There are few pages that it works with, and each for as long as it lives; the kernel would map those around, too. Where it fails more is held.
+    let _ = kernel::memory::map_single_pages();
     let hold = |id: &OwnerId| -> Result<Owner> {
         instance.ledger.try_owner(id)?.ok_or_else(|| {
             Failure::new(format!(
