@@ -15,7 +15,7 @@ use super::message::{METHOD, frame, unframe};
 use crate::Result;
 
 /// Longer than any answer takes that comes at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Debug, PartialEq, Eq)]
