@@ -238,7 +238,7 @@ impl Inner {
 
     /// Sends what is to be sent, as far as it goes; whether some was.
     fn say(&mut self) -> Result<bool, Ended> {
-        let Self { socket, streams, tls, came, stage, .. } = self;
+        let Self { socket, streams, tls, stage, .. } = self;
         let Some(socket) = socket else { return Ok(false) };
         let mut some = false;
         loop {
@@ -258,7 +258,7 @@ impl Inner {
             }
             let piece = output.get(..output.len().min(AT_ONCE)).unwrap_or_default();
             let count = piece.len();
-            tls.send(came.data_mut(), piece)
+            tls.send(piece)
                 .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt: {e}")))?;
             streams.connection.sent(count);
             streams.unblock();
@@ -281,8 +281,8 @@ impl Inner {
                 self.streams.connection.leave(true);
                 let output = self.streams.connection.output();
                 let last = output.get(..output.len().min(AT_ONCE)).unwrap_or_default();
-                if self.tls.send(self.came.data_mut(), last).is_ok() {
-                    self.tls.finish(self.came.data_mut());
+                if self.tls.send(last).is_ok() {
+                    self.tls.finish();
                 }
             }
             if !self.tls.output().is_empty() {
