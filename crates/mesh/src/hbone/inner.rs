@@ -1,12 +1,14 @@
 //! What a connection of HBONE has, and what it does when something can be done.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::task::Poll;
 use std::time::{Instant, SystemTime};
 
 use super::IDLE;
 use super::link::{Asked, Ended, Expect, Peer};
+use super::stream::PIECE;
+use crate::h2::frame::write;
 use crate::h2::{Code, Connection, Event, message};
 use crate::identity::{ALPN, proved};
 use crate::reactor::{Buffer, Marks, Reactor, Socket};
@@ -43,6 +45,8 @@ pub(super) struct Flow {
     pub(super) finished: bool,
     /// Whoever sends waits for room.
     pub(super) blocked: bool,
+    /// When it sent last, among the others.
+    pub(super) served: u64,
 }
 
 impl Flow {
@@ -55,6 +59,7 @@ impl Flow {
             broken: false,
             finished: false,
             blocked: false,
+            served: 0,
         }
     }
 
@@ -78,6 +83,10 @@ pub(super) struct Streams {
     pub(super) asked: Vec<(u32, String)>,
     /// When the last stream ended.
     pub(super) quiet: Instant,
+    /// So often a stream has sent something.
+    served: u64,
+    /// Those that wait for room, while they are told that there is some.
+    waiting: Vec<(u64, u32)>,
 }
 
 /// All of a connection.
@@ -111,6 +120,8 @@ impl Inner {
             part: Buffer::default(),
             asked: Vec::new(),
             quiet: reactor.now(),
+            served: 0,
+            waiting: Vec::new(),
         };
         Self {
             socket: None,
@@ -130,7 +141,7 @@ impl Inner {
         let now = self.reactor.now();
         for _ in 0..TURNS {
             let heard = self.hear(now);
-            let said = if heard.is_ok() { self.say() } else { Ok(false) };
+            let said = if heard.is_ok() { self.say(Socket::poll_write) } else { Ok(false) };
             let moved = match (heard, said) {
                 (Ok(heard), Ok(said)) => heard || said,
                 (Err(ended), _) | (_, Err(ended)) => {
@@ -176,7 +187,7 @@ impl Inner {
     }
 
     /// Whether something is still to be sent.
-    fn has_output(&self) -> bool {
+    pub(super) fn has_output(&self) -> bool {
         !self.tls.output().is_empty() || !self.streams.connection.output().is_empty()
     }
 
@@ -236,14 +247,64 @@ impl Inner {
         Ok(Peer { identity: proved.identity, not_after: proved.not_after })
     }
 
+    /// Has bytes read to where they are encrypted for a stream, and sends them at once. Whatever waits to be sent goes first: where not all of it does,
+    /// or the windows let nothing go, nothing is read, and the stream is told when there is room.
+    pub(super) fn fill(
+        &mut self,
+        stream: u32,
+        most: usize,
+        read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> io::Result<()> {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        if !self.streams.flows.get(&stream).is_some_and(|flow| !flow.broken && !flow.finished) {
+            return Err(broken());
+        }
+        let window = self.streams.connection.window(stream).map_err(|_| broken())?;
+        self.pass(stream, most.min(window), read).map_err(|ended| {
+            self.end(ended);
+            broken()
+        })
+    }
+
+    fn pass(
+        &mut self,
+        stream: u32,
+        most: usize,
+        read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> Result<(), Ended> {
+        // By the task that the socket is not waited for by: the connection's own is woken if something is left.
+        if self.has_output() {
+            self.say(Socket::write_at_once)?;
+        }
+        if most == 0 || self.has_output() {
+            if let Some(flow) = self.streams.flows.get_mut(&stream) {
+                flow.blocked = true;
+            }
+            return Ok(());
+        }
+        let filled = self.tls.fill(most, |length| write::data_head(stream, length), read);
+        let mut left = filled
+            .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt what is sent: {e}")))?;
+        if left > 0 {
+            self.streams.serve(stream);
+        }
+        while left > 0 {
+            let piece = left.min(PIECE);
+            self.streams.connection.passed(stream, piece);
+            left -= piece;
+        }
+        self.say(Socket::write_at_once)?;
+        Ok(())
+    }
+
     /// Sends what is to be sent, as far as it goes; whether some was.
-    fn say(&mut self) -> Result<bool, Ended> {
+    fn say(&mut self, write: fn(&Socket, &[u8]) -> Poll<io::Result<usize>>) -> Result<bool, Ended> {
         let Self { socket, streams, tls, stage, .. } = self;
         let Some(socket) = socket else { return Ok(false) };
         let mut some = false;
         loop {
             while !tls.output().is_empty() {
-                match socket.poll_write(tls.output()) {
+                match write(socket, tls.output()) {
                     Poll::Ready(Ok(count)) => {
                         tls.sent(count);
                         some = true;
@@ -263,8 +324,11 @@ impl Inner {
             streams.connection.sent(count);
             streams.unblock();
         }
-        if some && streams.flows.is_empty() {
-            tls.rest();
+        if some {
+            streams.unblock();
+            if streams.flows.is_empty() {
+                tls.rest();
+            }
         }
         Ok(some)
     }
@@ -445,11 +509,24 @@ impl Streams {
 
     /// Tells those that wait for room that there is some.
     fn unblock(&mut self) {
-        for (stream, flow) in &mut self.flows {
-            if flow.blocked && self.connection.room(*stream) > 0 {
+        let Self { flows, connection, waiting, .. } = self;
+        let blocked = flows.iter().filter(|(stream, flow)| flow.blocked && connection.room(**stream) > 0);
+        waiting.extend(blocked.map(|(stream, flow)| (flow.served, *stream)));
+        // Whoever has sent last is the last to send again.
+        waiting.sort_unstable();
+        for (_, stream) in waiting.drain(..) {
+            if let Some(flow) = flows.get_mut(&stream) {
                 flow.blocked = false;
                 flow.marks.writable();
             }
+        }
+    }
+
+    /// Takes note that a stream has sent something.
+    pub(super) fn serve(&mut self, stream: u32) {
+        self.served += 1;
+        if let Some(flow) = self.flows.get_mut(&stream) {
+            flow.served = self.served;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A stream of a connection of HBONE, as whoever uses it sees it.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 
 use super::inner::{Flow, Inner};
@@ -11,7 +11,7 @@ use crate::reactor::{Came, Carried};
 use crate::tls::{AT_ONCE, RECORD};
 
 /// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
-const PIECE: usize = RECORD - HEAD;
+pub(super) const PIECE: usize = RECORD - HEAD;
 /// What is best sent at a time: it is encrypted at once, and no record is left that is not full.
 pub(crate) const PIECES: usize = AT_ONCE / RECORD * PIECE;
 
@@ -79,8 +79,25 @@ impl Carried for Stream {
                 }
             }
             flow.blocked = sent < bytes.len();
+            if sent > 0 {
+                streams.serve(self.id);
+            }
             Ok((sent > 0 || bytes.is_empty()).then_some(sent))
         })
+    }
+
+    fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
+        let (filled, wakes) = {
+            let mut inner = self.link.inner.borrow_mut();
+            let filled = inner.fill(self.id, most, read);
+            let wakes = filled.is_err() || inner.has_output();
+            (filled, wakes)
+        };
+        // What is left, or what there is to be done at its end, is for its own task.
+        if wakes {
+            self.link.wake();
+        }
+        filled
     }
 
     fn finish(&self) {

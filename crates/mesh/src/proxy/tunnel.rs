@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
 use crate::hbone::PIECES;
-use crate::reactor::{Elapsed, Reactor, Socket};
+use crate::reactor::{Elapsed, Filled, Reactor, Socket};
 use crate::telemetry::add;
 
 /// So many pipes are kept for whoever needs one next.
@@ -73,6 +73,10 @@ struct Flow<'a> {
     piece: Vec<u8>,
     /// All of it was filled, and it may become larger.
     filled: bool,
+    /// Much comes at a time: it is read to where it is sent from, if there is such a place. Little goes with what others send.
+    bulk: bool,
+    /// Where it goes takes nothing now.
+    stuck: bool,
     /// Where in the piece that is which was not passed on.
     start: usize,
     within: usize,
@@ -96,6 +100,8 @@ impl<'a> Flow<'a> {
             pipe: None,
             piece: Vec::new(),
             filled: false,
+            bulk: false,
+            stuck: false,
             start: 0,
             within: 0,
             ended: false,
@@ -158,6 +164,7 @@ impl<'a> Flow<'a> {
 
     /// The same where there is no descriptor to splice from or to.
     fn poll_copying(&mut self) -> Poll<Result<bool, Torn>> {
+        self.stuck = false;
         for _ in 0..TURNS {
             if self.within > 0 {
                 let rest = self.piece.get(self.start..self.start + self.within).unwrap_or_default();
@@ -191,6 +198,14 @@ impl<'a> Flow<'a> {
                     Poll::Pending => return Poll::Pending,
                 }
             }
+            if self.bulk && self.from.splices() && !self.to.splices() {
+                (self.piece, self.filled) = (Vec::new(), false);
+                match self.fill(most) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
             // What comes in small pieces needs no more memory than for those.
             if self.piece.is_empty() {
                 self.piece.resize(FIRST, 0);
@@ -202,12 +217,33 @@ impl<'a> Flow<'a> {
                     (self.start, self.within) = (0, count);
                     self.filled = count == self.piece.len() && count < PIPE;
                     self.left -= count as u64;
+                    self.bulk = count >= FIRST;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::From)),
                 Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(false))
+    }
+
+    /// Has what came read to where it is sent from.
+    fn fill(&mut self, most: usize) -> Poll<Result<(), Torn>> {
+        let Poll::Ready(filled) = self.to.poll_fill(self.from, most) else { return Poll::Pending };
+        match filled {
+            Filled::Bytes(count) => {
+                self.left -= count as u64;
+                self.count(count);
+                self.bulk = count >= FIRST;
+            }
+            Filled::End => self.ended = true,
+            Filled::Blocked => {
+                self.stuck = true;
+                return Poll::Pending;
+            }
+            Filled::Gone => return Poll::Ready(Err(Torn::To)),
+            Filled::Broken => return Poll::Ready(Err(Torn::From)),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what came on a stream from where it is.
@@ -318,7 +354,7 @@ pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64)
             Ok(Err(Torn::Own)) if proxy.pool.shed() > 0 => {}
             Ok(Err(torn)) => return Err(torn),
             Err(Elapsed) if before == (flow.left, flow.within) => {
-                return Err(if flow.within > 0 { Torn::Stuck } else { Torn::From });
+                return Err(if flow.within > 0 || flow.stuck { Torn::Stuck } else { Torn::From });
             }
             Err(Elapsed) => {}
         }

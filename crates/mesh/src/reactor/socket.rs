@@ -1,5 +1,7 @@
 //! Sockets of the loop.
 
+mod direct;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::stream::{Came, Carried, Marks};
 use super::{Buffer, Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
+
+pub(crate) use direct::Filled;
 
 /// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone, unless
 /// [`Socket::set_patience`] says how long. What fell silent without a word, as a node that lost its power does, would be waited for for ever.

@@ -4,7 +4,7 @@
 //! [`Carried`] for the bytes. So all that works over a connection works over such a stream as well.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::task::Poll;
 
@@ -35,6 +35,13 @@ pub(crate) trait Carried {
     /// # Errors
     /// The stream is broken off.
     fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>>;
+
+    /// Has bytes read to where they are sent from, no more than `most`, and sends them. `read` is not called where none can be sent now, until
+    /// [`Marks::writable`]; it says how many it has read.
+    ///
+    /// # Errors
+    /// The stream is broken off.
+    fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()>;
 
     /// Sends nothing more.
     fn finish(&self);
@@ -137,6 +144,21 @@ mod tests {
             let count = bytes.len().min(4_usize.saturating_sub(kept.len()));
             kept.extend_from_slice(&bytes[..count]);
             Ok((count > 0).then_some(count))
+        }
+
+        fn fill(
+            &self,
+            most: usize,
+            read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
+        ) -> io::Result<()> {
+            let mut kept = self.bytes.borrow_mut();
+            let mut place = [0; 4];
+            let room = most.min(4_usize.saturating_sub(kept.len()));
+            if room > 0 {
+                let count = read(&mut [IoSliceMut::new(&mut place[..room])]);
+                kept.extend_from_slice(&place[..count]);
+            }
+            Ok(())
         }
 
         fn finish(&self) {
