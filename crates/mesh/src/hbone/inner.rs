@@ -319,8 +319,7 @@ impl Inner {
             }
             let piece = output.get(..output.len().min(AT_ONCE)).unwrap_or_default();
             let count = piece.len();
-            tls.send(piece)
-                .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt: {e}")))?;
+            tls.send(piece).map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt: {e}")))?;
             streams.connection.sent(count);
             streams.unblock();
         }

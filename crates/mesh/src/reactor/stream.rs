@@ -146,11 +146,7 @@ mod tests {
             Ok((count > 0).then_some(count))
         }
 
-        fn fill(
-            &self,
-            most: usize,
-            read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
-        ) -> io::Result<()> {
+        fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
             let mut kept = self.bytes.borrow_mut();
             let mut place = [0; 4];
             let room = most.min(4_usize.saturating_sub(kept.len()));

@@ -111,15 +111,7 @@ impl Tls {
     }
 
     fn new(side: Side) -> Self {
-        Self {
-            side,
-            out: Out::default(),
-            shown: 0,
-            ready: false,
-            closed: false,
-            peer: None,
-            protocol: None,
-        }
+        Self { side, out: Out::default(), shown: 0, ready: false, closed: false, peer: None, protocol: None }
     }
 
     /// Takes bytes that came and shows what they say, record by record. Gives how many were taken; a record that is not whole is not.
