@@ -3,11 +3,12 @@
 use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 
-use super::inner::{Flow, Inner};
+use super::inner::Inner;
 use super::link::Link;
+use super::streams::Flow;
 use crate::h2::Code;
 use crate::h2::frame::HEAD;
-use crate::reactor::{Came, Carried};
+use crate::reactor::{Came, Carried, Sink};
 use crate::tls::{AT_ONCE, RECORD};
 
 /// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
@@ -98,6 +99,12 @@ impl Carried for Stream {
             self.link.wake();
         }
         filled
+    }
+
+    fn lead(&self, to: Option<Sink>) {
+        if let Some(flow) = self.link.inner.borrow_mut().streams.flows.get_mut(&self.id) {
+            flow.sink = to;
+        }
     }
 
     fn finish(&self) {

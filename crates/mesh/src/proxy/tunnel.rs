@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
 use crate::hbone::PIECES;
-use crate::reactor::{Elapsed, Filled, Reactor, Socket};
+use crate::reactor::{Elapsed, Filled, Led, Reactor, Socket};
 use crate::telemetry::add;
 
 /// So many pipes are kept for whoever needs one next.
@@ -81,6 +81,10 @@ struct Flow<'a> {
     start: usize,
     within: usize,
     ended: bool,
+    /// What comes is not counted down, so it may go on by itself.
+    endless: bool,
+    /// It does, to where it goes.
+    led: Option<Led<'a>>,
     left: u64,
     /// Where it is counted how much has been moved.
     meters: [&'a Cell<u64>; 2],
@@ -105,6 +109,8 @@ impl<'a> Flow<'a> {
             start: 0,
             within: 0,
             ended: false,
+            endless: left == u64::MAX,
+            led: None,
             left,
             meters,
         }
@@ -165,6 +171,7 @@ impl<'a> Flow<'a> {
     /// The same where there is no descriptor to splice from or to.
     fn poll_copying(&mut self) -> Poll<Result<bool, Torn>> {
         self.stuck = false;
+        self.note_led();
         for _ in 0..TURNS {
             if self.within > 0 {
                 let rest = self.piece.get(self.start..self.start + self.within).unwrap_or_default();
@@ -185,6 +192,9 @@ impl<'a> Flow<'a> {
             }
             if !self.from.is_readable() {
                 (self.piece, self.filled) = (Vec::new(), false);
+                if self.endless && self.led.is_none() && self.to.splices() {
+                    self.led = self.from.lead(self.to);
+                }
                 return self.wait();
             }
             if std::mem::take(&mut self.filled) {
@@ -195,6 +205,8 @@ impl<'a> Flow<'a> {
                 match self.hand_over(most) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    // All was taken.
+                    Poll::Pending if !self.from.is_readable() => continue,
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -277,6 +289,14 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Counts what has gone by itself.
+    fn note_led(&self) {
+        let moved = self.led.as_ref().map_or(0, Led::take);
+        if moved > 0 {
+            self.meters.iter().for_each(|meter| add(meter, moved));
+        }
+    }
+
     /// So much has gone where it goes.
     fn count(&self, moved: usize) {
         self.meters.iter().for_each(|meter| add(meter, moved as u64));
@@ -291,6 +311,12 @@ impl<'a> Flow<'a> {
         if let Some(pipe) = self.pipe.take() {
             self.pipes.give_back(pipe);
         }
+    }
+}
+
+impl Drop for Flow<'_> {
+    fn drop(&mut self) {
+        self.note_led();
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
+use super::{Core, DEAD, END, IN, NOBODY, OUT, Reactor, Sink, Source};
 
 /// What there is of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,10 @@ pub(crate) trait Carried {
     /// # Errors
     /// The stream is broken off.
     fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()>;
+
+    /// Has what comes from now on, and has nothing before it that was not taken, written to where it leads; what is not taken there is shown as
+    /// ever. With `None` it leads nowhere any more.
+    fn lead(&self, to: Option<Sink>);
 
     /// Sends nothing more.
     fn finish(&self);
@@ -156,6 +160,8 @@ mod tests {
             }
             Ok(())
         }
+
+        fn lead(&self, _: Option<Sink>) {}
 
         fn finish(&self) {
             self.finished.set(true);

@@ -1,12 +1,15 @@
-//! Bytes that go from a descriptor to a stream that another connection carries, and are copied nowhere in between.
+//! Bytes that go between a descriptor and a stream that another connection carries, and are copied nowhere in between.
 
-use std::io;
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::task::Poll;
 
 use rustix::io::Errno;
-use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendFlags, recvmsg, send};
+use rustix::net::{RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, send, sendmsg};
 
-use super::{END, End, IN, OUT, Socket};
+use super::{END, End, IN, OUT, Socket, Source};
 
 /// What became of bytes that were to go to a stream at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +26,70 @@ pub(crate) enum Filled {
     Broken,
 }
 
+/// Where a stream leads: a descriptor, which stays open for as long as this is there.
+pub(crate) struct Sink {
+    fd: Rc<OwnedFd>,
+    source: Rc<Source>,
+    moved: Rc<Cell<u64>>,
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sink").field(&self.fd).finish()
+    }
+}
+
+impl Sink {
+    /// Whether it takes something, as far as is known.
+    pub(crate) fn takes(&self) -> bool {
+        self.source.marks.get() & OUT != 0
+    }
+
+    /// Writes as much as it takes, and says how much that was. Why it was not all is for its own task to find: that writes the rest.
+    pub(crate) fn write(&self, pieces: &[IoSlice<'_>]) -> usize {
+        let room: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        let sent = sendmsg(&self.fd, pieces, &mut SendAncillaryBuffer::default(), flags);
+        if matches!(sent, Err(Errno::AGAIN)) || sent.is_ok_and(|count| count < room) {
+            self.source.marks.set(self.source.marks.get() & !OUT);
+        }
+        let count = sent.unwrap_or(0);
+        self.moved.set(self.moved.get() + count as u64);
+        count
+    }
+}
+
+/// That a stream leads to a descriptor; no more when this is dropped.
+pub(crate) struct Led<'a> {
+    stream: &'a Socket,
+    moved: Rc<Cell<u64>>,
+}
+
+impl Led<'_> {
+    /// So many bytes have gone there since this was asked.
+    pub(crate) fn take(&self) -> u64 {
+        self.moved.replace(0)
+    }
+}
+
+impl Drop for Led<'_> {
+    fn drop(&mut self) {
+        if let End::Carried(stream) = &self.stream.end {
+            stream.lead(None);
+        }
+    }
+}
+
 impl Socket {
+    /// Has what comes on this stream written to a descriptor as soon as it comes, as far as that takes it; the task that waits for the stream is
+    /// woken each time.
+    pub(crate) fn lead(&self, to: &Self) -> Option<Led<'_>> {
+        let (End::Carried(stream), End::Kernel(fd, _)) = (&self.end, &to.end) else { return None };
+        let moved = Rc::new(Cell::new(0));
+        stream.lead(Some(Sink { fd: fd.clone(), source: to.source.clone(), moved: moved.clone() }));
+        Some(Led { stream: self, moved })
+    }
+
     /// Has what came on a descriptor read to where this stream sends it from, no more than so many bytes.
     pub(crate) fn poll_fill(&self, from: &Self, most: usize) -> Poll<Filled> {
         let (End::Carried(stream), End::Kernel(fd, _)) = (&self.end, &from.end) else {
