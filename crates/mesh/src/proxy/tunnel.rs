@@ -197,9 +197,6 @@ impl<'a> Flow<'a> {
                 }
                 return self.wait();
             }
-            if std::mem::take(&mut self.filled) {
-                self.piece.resize(4 * self.piece.len(), 0);
-            }
             let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
             if !self.from.splices() && self.to.splices() {
                 match self.hand_over(most) {
@@ -217,6 +214,9 @@ impl<'a> Flow<'a> {
                     Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
                     Poll::Pending => return Poll::Pending,
                 }
+            }
+            if std::mem::take(&mut self.filled) {
+                self.piece.resize(4 * self.piece.len(), 0);
             }
             // What comes in small pieces needs no more memory than for those.
             if self.piece.is_empty() {
