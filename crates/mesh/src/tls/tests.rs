@@ -176,7 +176,7 @@ fn what_comes_byte_by_byte_is_the_same() {
             pair.hear().unwrap();
         }
         assert!(
-            pair.came.is_empty() && pair.here[..3000] == text(3000) && &pair.here[3000..] == b"behind it"
+            pair.came.is_empty() && pair.here[..3000] == text(3000) && pair.here[3000..] == *b"behind it"
         );
     }
 }
