@@ -90,7 +90,8 @@ impl Key {
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (Suite::ChaCha20Poly1305, key, iv),
             _ => return Err(Fault::Own),
         };
-        let iv = iv.as_ref().try_into().map_err(|_| Fault::Own)?;
+        let iv: &[u8] = iv.as_ref();
+        let iv: [u8; 12] = iv.try_into().map_err(|_| Fault::Own)?;
         Self::new(suite, key.as_ref(), iv, sequence)
     }
 
