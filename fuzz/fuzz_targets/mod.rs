@@ -78,6 +78,7 @@ targets! {
     mesh_hpack,
     mesh_identity,
     mesh_metrics,
+    mesh_records,
     mesh_request,
     mesh_response,
     mesh_update,

@@ -2,7 +2,7 @@
 //!
 //! [`http1`] reads and writes HTTP/1.1, [`h2`] HTTP/2, [`balance`] chooses among endpoints, [`reactor`] is the loop that one thread runs, and [`proxy`] is the
 //! outbound side that they make: [`proxy::Proxy`] with [`proxy::Tables`] of [`smi::model`] (docs/mesh.md). [`identity`] is who is who, and [`hbone`] what
-//! members speak with each other; who comes to a pod is let in by its policies. [`capture`] leads connections of a pod, and to it, to a
+//! members speak with each other, over [`tls`]; who comes to a pod is let in by its policies. [`capture`] leads connections of a pod, and to it, to a
 //! [`node::Node`], which is that proxy for all pods of a node; over UDP it has no part, and [`datagrams`] says whose addresses a pod takes them from.
 //! [`telemetry`] is what it counts.
 //!
@@ -29,4 +29,4 @@ pub mod proxy;
 pub mod reactor;
 pub mod sources;
 pub mod telemetry;
-mod tls;
+pub mod tls;

@@ -16,6 +16,8 @@ mod body;
 mod h2_frames;
 #[path = "../../../fuzz/fuzz_targets/mesh_hpack.rs"]
 mod hpack;
+#[path = "../../../fuzz/fuzz_targets/mesh_records.rs"]
+mod records;
 #[path = "../../../fuzz/fuzz_targets/mesh_request.rs"]
 mod request;
 #[path = "../../../fuzz/fuzz_targets/mesh_response.rs"]
@@ -106,9 +108,22 @@ proptest! {
     }
 
     #[test]
+    fn records_say_the_same_in_all_pieces(seed in any::<prop::sample::Index>(), edits in edits()) {
+        let seeds = seeds("mesh_records");
+        records::run(&edited(seeds[seed.index(seeds.len())].clone(), &edits));
+    }
+
+    #[test]
     fn blocks_of_headers_are_refused_or_say_the_same_again(seed in any::<prop::sample::Index>(), edits in edits()) {
         let seeds = seeds("mesh_hpack");
         hpack::run(&edited(seeds[seed.index(seeds.len())].clone(), &edits));
+    }
+}
+
+#[test]
+fn seeds_of_records_pass() {
+    for seed in seeds("mesh_records") {
+        records::run(&seed);
     }
 }
 

@@ -1,15 +1,17 @@
 //! What a connection of HBONE has, and what it does when something can be done.
 
-use std::collections::HashMap;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::task::Poll;
 use std::time::{Instant, SystemTime};
 
 use super::IDLE;
 use super::link::{Asked, Ended, Expect, Peer};
-use crate::h2::{Code, Connection, Event, message};
+use super::stream::PIECE;
+use super::streams::{Gathered, Streams};
+use crate::h2::frame::write;
+use crate::h2::{Code, Connection};
 use crate::identity::{ALPN, proved};
-use crate::reactor::{Buffer, Marks, Reactor, Socket};
+use crate::reactor::{Buffer, Reactor, Socket};
 use crate::tls::{ADDED, AT_ONCE, RECORD, Tls};
 
 /// After so many looks without a wait the other tasks have their turn.
@@ -25,59 +27,6 @@ pub(super) enum Stage {
     Reaching,
     Open(Peer),
     Over(Ended),
-}
-
-/// What a stream has.
-#[derive(Debug)]
-pub(super) struct Flow {
-    pub(super) marks: Marks,
-    /// What came and nobody has taken.
-    pub(super) came: Buffer,
-    /// The status of the answer to our CONNECT.
-    pub(super) answer: Option<u16>,
-    /// Nothing comes behind it.
-    pub(super) ended: bool,
-    /// It is gone both ways.
-    pub(super) broken: bool,
-    /// This side sends nothing more.
-    pub(super) finished: bool,
-    /// Whoever sends waits for room.
-    pub(super) blocked: bool,
-}
-
-impl Flow {
-    pub(super) fn new(marks: Marks) -> Self {
-        Self {
-            marks,
-            came: Buffer::default(),
-            answer: None,
-            ended: false,
-            broken: false,
-            finished: false,
-            blocked: false,
-        }
-    }
-
-    fn tear(&mut self) {
-        self.broken = true;
-        self.marks.dead();
-    }
-}
-
-/// HTTP/2 within TLS, and its streams.
-#[derive(Debug)]
-pub(super) struct Streams {
-    reactor: Reactor,
-    /// This side opens streams.
-    opens: bool,
-    pub(super) connection: Connection,
-    pub(super) flows: HashMap<u32, Flow>,
-    /// Frames that are not whole.
-    part: Buffer,
-    /// Streams that the peer has opened and nobody has taken.
-    pub(super) asked: Vec<(u32, String)>,
-    /// When the last stream ended.
-    pub(super) quiet: Instant,
 }
 
 /// All of a connection.
@@ -103,15 +52,7 @@ impl Inner {
         connection: Connection,
         (expect, limit): (Expect, Instant),
     ) -> Self {
-        let streams = Streams {
-            reactor: reactor.clone(),
-            opens: matches!(expect, Expect::Identity(_)),
-            connection,
-            flows: HashMap::new(),
-            part: Buffer::default(),
-            asked: Vec::new(),
-            quiet: reactor.now(),
-        };
+        let streams = Streams::new(reactor, matches!(expect, Expect::Identity(_)), connection);
         Self {
             socket: None,
             streams,
@@ -130,7 +71,7 @@ impl Inner {
         let now = self.reactor.now();
         for _ in 0..TURNS {
             let heard = self.hear(now);
-            let said = if heard.is_ok() { self.say() } else { Ok(false) };
+            let said = if heard.is_ok() { self.say(Socket::poll_write) } else { Ok(false) };
             let moved = match (heard, said) {
                 (Ok(heard), Ok(said)) => heard || said,
                 (Err(ended), _) | (_, Err(ended)) => {
@@ -176,7 +117,7 @@ impl Inner {
     }
 
     /// Whether something is still to be sent.
-    fn has_output(&self) -> bool {
+    pub(super) fn has_output(&self) -> bool {
         !self.tls.output().is_empty() || !self.streams.connection.output().is_empty()
     }
 
@@ -200,7 +141,9 @@ impl Inner {
             self.came.widen(HEARD);
         }
         let Self { tls, streams, came, .. } = self;
-        let taken = tls.receive(came.data_mut(), &mut |record| streams.record(now, record));
+        let mut gathered = Gathered::default();
+        let taken = tls.receive(came.data_mut(), &mut |record| streams.record(now, record, &mut gathered));
+        streams.pass_on(&mut gathered);
         let taken = taken.map_err(|e| {
             Ended::new(io::ErrorKind::PermissionDenied, format!("TLS with the peer has failed: {e}"))
         })?;
@@ -236,14 +179,64 @@ impl Inner {
         Ok(Peer { identity: proved.identity, not_after: proved.not_after })
     }
 
+    /// Has bytes read to where they are encrypted for a stream, and sends them at once. Whatever waits to be sent goes first: where not all of it does,
+    /// or the windows let nothing go, nothing is read, and the stream is told when there is room.
+    pub(super) fn fill(
+        &mut self,
+        stream: u32,
+        most: usize,
+        read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> io::Result<()> {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        if !self.streams.flows.get(&stream).is_some_and(|flow| !flow.broken && !flow.finished) {
+            return Err(broken());
+        }
+        let window = self.streams.connection.window(stream).map_err(|_| broken())?;
+        self.pass(stream, most.min(window), read).map_err(|ended| {
+            self.end(ended);
+            broken()
+        })
+    }
+
+    fn pass(
+        &mut self,
+        stream: u32,
+        most: usize,
+        read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize,
+    ) -> Result<(), Ended> {
+        // By the task that the socket is not waited for by: the connection's own is woken if something is left.
+        if self.has_output() {
+            self.say(Socket::write_at_once)?;
+        }
+        if most == 0 || self.has_output() {
+            if let Some(flow) = self.streams.flows.get_mut(&stream) {
+                flow.blocked = true;
+            }
+            return Ok(());
+        }
+        let filled = self.tls.fill(most, |length| write::data_head(stream, length), read);
+        let mut left = filled
+            .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt what is sent: {e}")))?;
+        if left > 0 {
+            self.streams.serve(stream);
+        }
+        while left > 0 {
+            let piece = left.min(PIECE);
+            self.streams.connection.passed(stream, piece);
+            left -= piece;
+        }
+        self.say(Socket::write_at_once)?;
+        Ok(())
+    }
+
     /// Sends what is to be sent, as far as it goes; whether some was.
-    fn say(&mut self) -> Result<bool, Ended> {
-        let Self { socket, streams, tls, came, stage, .. } = self;
+    fn say(&mut self, write: fn(&Socket, &[u8]) -> Poll<io::Result<usize>>) -> Result<bool, Ended> {
+        let Self { socket, streams, tls, stage, .. } = self;
         let Some(socket) = socket else { return Ok(false) };
         let mut some = false;
         loop {
             while !tls.output().is_empty() {
-                match socket.poll_write(tls.output()) {
+                match write(socket, tls.output()) {
                     Poll::Ready(Ok(count)) => {
                         tls.sent(count);
                         some = true;
@@ -258,13 +251,15 @@ impl Inner {
             }
             let piece = output.get(..output.len().min(AT_ONCE)).unwrap_or_default();
             let count = piece.len();
-            tls.send(came.data_mut(), piece)
-                .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt: {e}")))?;
+            tls.send(piece).map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt: {e}")))?;
             streams.connection.sent(count);
             streams.unblock();
         }
-        if some && streams.flows.is_empty() {
-            tls.rest();
+        if some {
+            streams.unblock();
+            if streams.flows.is_empty() {
+                tls.rest();
+            }
         }
         Ok(some)
     }
@@ -281,8 +276,8 @@ impl Inner {
                 self.streams.connection.leave(true);
                 let output = self.streams.connection.output();
                 let last = output.get(..output.len().min(AT_ONCE)).unwrap_or_default();
-                if self.tls.send(self.came.data_mut(), last).is_ok() {
-                    self.tls.finish(self.came.data_mut());
+                if self.tls.send(last).is_ok() {
+                    self.tls.finish();
                 }
             }
             if !self.tls.output().is_empty() {
@@ -320,136 +315,5 @@ impl Inner {
         let asked =
             asked.into_iter().map(|(stream, authority)| Asked { stream, authority, peer: peer.clone() });
         asked.collect()
-    }
-}
-
-impl Streams {
-    /// Takes what one record says.
-    fn record(&mut self, now: Instant, bytes: &[u8]) {
-        if self.part.is_empty() {
-            let used = self.frames(now, bytes);
-            let rest = bytes.get(used..).unwrap_or_default();
-            if !rest.is_empty() {
-                if self.part.is_unused() {
-                    self.part = self.reactor.buffer();
-                }
-                self.part.push(rest);
-            }
-            return;
-        }
-        self.part.push(bytes);
-        let mut part = std::mem::take(&mut self.part);
-        let used = self.frames(now, part.data());
-        part.consume(used);
-        if part.is_empty() {
-            self.reactor.give_back(part);
-        } else {
-            self.part = part;
-        }
-    }
-
-    /// Takes the frames that are whole; how many bytes they have.
-    fn frames(&mut self, now: Instant, bytes: &[u8]) -> usize {
-        let mut taken = 0;
-        // What breaks the rules is remembered by the connection.
-        while let Some(rest) = bytes.get(taken..)
-            && let Ok((used @ 1.., event)) = self.connection.receive(now, rest)
-        {
-            taken += used;
-            if let Some(event) = event {
-                self.told(event);
-            }
-        }
-        taken
-    }
-
-    fn told(&mut self, event: Event<'_>) {
-        match event {
-            Event::Head { stream, end } => self.head(stream, end),
-            Event::TooLarge { stream } => {
-                self.connection.reset(stream, Code::PROTOCOL_ERROR);
-                self.connection.release(stream);
-            }
-            Event::Data { stream, bytes, end } => {
-                match self.flows.get_mut(&stream).filter(|flow| !flow.broken) {
-                    Some(flow) => {
-                        if flow.came.is_unused() && !bytes.is_empty() {
-                            flow.came = self.reactor.buffer();
-                        }
-                        flow.came.push(bytes);
-                        flow.ended |= end;
-                        if end {
-                            flow.marks.ended();
-                        } else {
-                            flow.marks.readable();
-                        }
-                    }
-                    None => self.connection.consumed(stream, u32::try_from(bytes.len()).unwrap_or(u32::MAX)),
-                }
-            }
-            Event::Trailers { stream } => {
-                if let Some(flow) = self.flows.get_mut(&stream) {
-                    flow.ended = true;
-                    flow.marks.ended();
-                }
-            }
-            Event::Reset { stream, .. } => {
-                if let Some(place) = self.asked.iter().position(|(asked, _)| *asked == stream) {
-                    // Nobody has it yet who would release it.
-                    self.asked.remove(place);
-                    self.flows.remove(&stream);
-                    self.connection.release(stream);
-                } else if let Some(flow) = self.flows.get_mut(&stream) {
-                    flow.tear();
-                }
-            }
-            Event::Window { .. } => self.unblock(),
-            // Whoever opens streams is told which are not looked at; of those that come, none are.
-            Event::GoAway { .. } if !self.opens => {}
-            Event::GoAway { last, .. } => {
-                for flow in self.flows.iter_mut().filter(|(stream, _)| **stream > last).map(|(_, flow)| flow)
-                {
-                    flow.tear();
-                }
-            }
-            Event::Informational { .. } | Event::Pong(_) => {}
-        }
-    }
-
-    /// A CONNECT, or the answer to one.
-    fn head(&mut self, stream: u32, end: bool) {
-        if let Some(flow) = self.flows.get_mut(&stream) {
-            flow.answer = message::response(self.connection.fields()).ok().map(|response| response.status);
-            flow.ended |= end;
-            if end {
-                flow.marks.ended();
-            } else {
-                flow.marks.wake();
-            }
-            return;
-        }
-        let request = message::request(self.connection.fields());
-        let authority = match &request {
-            Ok(request) if request.method == "CONNECT" => request.authority.unwrap_or_default().to_owned(),
-            // Answered as an address that is none: nothing else is served here.
-            _ => String::new(),
-        };
-        let mut flow = Flow::new(self.reactor.marks());
-        flow.ended = end;
-        if end {
-            flow.marks.ended();
-        }
-        self.flows.insert(stream, flow);
-        self.asked.push((stream, authority));
-    }
-
-    /// Tells those that wait for room that there is some.
-    fn unblock(&mut self) {
-        for (stream, flow) in &mut self.flows {
-            if flow.blocked && self.connection.room(*stream) > 0 {
-                flow.blocked = false;
-                flow.marks.writable();
-            }
-        }
     }
 }

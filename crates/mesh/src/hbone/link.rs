@@ -10,8 +10,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::inner::{Flow, Inner, Stage};
+use super::inner::{Inner, Stage};
 use super::stream::Stream;
+use super::streams::Flow;
 use super::{ABORTS, ABORTS_A_SECOND, STREAMS};
 use crate::h2::{Code, Connection, Field, Limits, Side};
 use crate::identity::{Held, Identity};

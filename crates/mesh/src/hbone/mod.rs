@@ -7,6 +7,7 @@
 mod inner;
 mod link;
 mod stream;
+mod streams;
 
 #[cfg(test)]
 mod tests;

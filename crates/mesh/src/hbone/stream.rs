@@ -1,17 +1,18 @@
 //! A stream of a connection of HBONE, as whoever uses it sees it.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 
-use super::inner::{Flow, Inner};
+use super::inner::Inner;
 use super::link::Link;
+use super::streams::Flow;
 use crate::h2::Code;
 use crate::h2::frame::HEAD;
-use crate::reactor::{Came, Carried};
+use crate::reactor::{Came, Carried, Sink};
 use crate::tls::{AT_ONCE, RECORD};
 
 /// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
-const PIECE: usize = RECORD - HEAD;
+pub(super) const PIECE: usize = RECORD - HEAD;
 /// What is best sent at a time: it is encrypted at once, and no record is left that is not full.
 pub(crate) const PIECES: usize = AT_ONCE / RECORD * PIECE;
 
@@ -79,8 +80,31 @@ impl Carried for Stream {
                 }
             }
             flow.blocked = sent < bytes.len();
+            if sent > 0 {
+                streams.serve(self.id);
+            }
             Ok((sent > 0 || bytes.is_empty()).then_some(sent))
         })
+    }
+
+    fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
+        let (filled, wakes) = {
+            let mut inner = self.link.inner.borrow_mut();
+            let filled = inner.fill(self.id, most, read);
+            let wakes = filled.is_err() || inner.has_output();
+            (filled, wakes)
+        };
+        // What is left, or what there is to be done at its end, is for its own task.
+        if wakes {
+            self.link.wake();
+        }
+        filled
+    }
+
+    fn lead(&self, to: Option<Sink>) {
+        if let Some(flow) = self.link.inner.borrow_mut().streams.flows.get_mut(&self.id) {
+            flow.sink = to;
+        }
     }
 
     fn finish(&self) {

@@ -1,4 +1,5 @@
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 use crate::authority::{Authority, identity};
 use crate::identity::{Certificates, Identity};
-use crate::reactor::{Reactor, Socket};
+use crate::reactor::{Filled, Reactor, Socket};
 
 /// What does not happen within this time does not happen.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -94,6 +95,11 @@ async fn exchange(stream: Rc<Socket>, reactor: &Reactor, bytes: Vec<u8>) -> Vec<
         sending.write(&bytes).await.unwrap();
         sending.finish();
     });
+    exchange_back(&stream, reactor).await
+}
+
+/// What comes until the end.
+async fn exchange_back(stream: &Socket, reactor: &Reactor) -> Vec<u8> {
     let (mut all, mut buffer) = (Vec::new(), crate::reactor::Buffer::default());
     // Both tasks wait for the one stream, which tells the one that waited last: this one looks now and then.
     loop {
@@ -126,6 +132,89 @@ fn streams_carry_bytes_both_ways() {
         }
         // All of that over one connection, on which nothing is left.
         assert_eq!(link.inner.borrow().streams.flows.len(), 0);
+    });
+}
+
+#[test]
+fn what_comes_goes_on_at_once_and_the_rest_is_kept() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        // What a window lets come though nobody reads it, and more than a socket takes.
+        let bytes: Vec<u8> = (0..900_000_u32).map(|n| (n % 251) as u8).collect();
+        let stream = Rc::new(open(&link, 80).await.unwrap());
+        let (near, mut far) = UnixStream::pair().unwrap();
+        for end in [&near, &far] {
+            end.set_nonblocking(true).unwrap();
+        }
+        let near = inside.socket(near.into()).unwrap();
+        let led = stream.lead(&near).unwrap();
+        let kept = exchange(stream.clone(), &inside, bytes.clone()).await;
+        let (mut direct, mut piece) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = far.read(&mut piece) {
+            direct.extend_from_slice(&piece[..count]);
+        }
+        assert!(!direct.is_empty() && !kept.is_empty(), "{} {}", direct.len(), kept.len());
+        assert_eq!((led.take(), led.take()), (direct.len() as u64, 0));
+        direct.extend_from_slice(&kept);
+        assert!(direct == bytes);
+        // And no more once it leads nowhere.
+        drop(led);
+        let next = Rc::new(open(&link, 80).await.unwrap());
+        drop(next.lead(&near).unwrap());
+        assert_eq!(exchange(next, &inside, b"more".to_vec()).await, b"more");
+    });
+}
+
+#[test]
+fn what_comes_to_where_nobody_reads_any_more_is_kept() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        let stream = Rc::new(open(&link, 80).await.unwrap());
+        let (near, far) = UnixStream::pair().unwrap();
+        drop(far);
+        near.set_nonblocking(true).unwrap();
+        let near = inside.socket(near.into()).unwrap();
+        let led = stream.lead(&near).unwrap();
+        assert_eq!(exchange(stream.clone(), &inside, b"kept".to_vec()).await, b"kept");
+        assert_eq!(led.take(), 0);
+    });
+}
+
+#[test]
+fn bytes_of_a_socket_are_read_to_where_they_are_sent() {
+    let reactor = Reactor::new().unwrap();
+    let link = connected(&reactor, &identity("web"));
+    let inside = reactor.clone();
+    run(&reactor, async move {
+        // More than the windows, the socket of the connection, and a turn let go.
+        let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let stream = Rc::new(open(&link, 80).await.unwrap());
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let sent = bytes.clone();
+        let writer = std::thread::spawn(move || far.write_all(&sent).unwrap());
+        let near = Rc::new(inside.socket(near.into()).unwrap());
+        let (to, looks) = (stream.clone(), inside.clone());
+        inside.spawn(async move {
+            loop {
+                let limit = looks.now() + Duration::from_millis(1);
+                let filled = poll_fn(|_| to.poll_fill(&near, 1 << 20));
+                match looks.before(Some(limit), filled).await {
+                    Ok(Filled::Bytes(1..)) => {}
+                    Ok(Filled::End) => break to.finish(),
+                    Ok(Filled::Blocked) => looks.until(limit).await,
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => {}
+                }
+            }
+        });
+        let back = exchange_back(&stream, &inside).await;
+        writer.join().unwrap();
+        assert!(back == bytes, "{}", back.len());
     });
 }
 

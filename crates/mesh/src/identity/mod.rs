@@ -240,6 +240,8 @@ impl Certificates {
         client.alpn_protocols = vec![ALPN.to_vec()];
         client.resumption = Resumption::disabled();
         client.enable_sni = false;
+        // Records are protected by `tls`.
+        client.enable_secret_extraction = true;
         let mut server = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_client_cert_verifier(self.verifier.clone())
@@ -247,6 +249,7 @@ impl Certificates {
         server.alpn_protocols = vec![ALPN.to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});
         server.send_tls13_tickets = 0;
+        server.enable_secret_extraction = true;
         let held = Held {
             client: Arc::new(client),
             server: Arc::new(server),

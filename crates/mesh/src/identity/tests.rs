@@ -1,10 +1,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
-use rustls::Error;
-
 use super::*;
 use crate::authority::{Authority, Issued, Quirk, identity, tomorrow};
-use crate::tls::Tls;
+use crate::tls::{Failure, Tls};
 
 const WEB: &str = "spiffe://cluster.local/ns/shop/sa/web";
 
@@ -97,7 +95,7 @@ fn what_has_expired_is_not_used() {
 }
 
 /// Lets one side hear what came, and say what it has to say.
-fn turn(side: &mut Tls, came: &mut Vec<u8>, out: &mut Vec<u8>, result: &mut Result<(), Error>) {
+fn turn(side: &mut Tls, came: &mut Vec<u8>, out: &mut Vec<u8>, result: &mut Result<(), Failure>) {
     if result.is_ok() {
         match side.receive(came, &mut |_| {}) {
             Ok(taken) => drop(came.drain(..taken)),
@@ -110,7 +108,7 @@ fn turn(side: &mut Tls, came: &mut Vec<u8>, out: &mut Vec<u8>, result: &mut Resu
 }
 
 /// Lets both sides speak until neither has anything to say; the error of either.
-fn shake_hands(client: &mut Tls, server: &mut Tls) -> (Result<(), Error>, Result<(), Error>) {
+fn shake_hands(client: &mut Tls, server: &mut Tls) -> (Result<(), Failure>, Result<(), Failure>) {
     let (mut to_client, mut to_server) = (Vec::new(), Vec::new());
     let (mut of_client, mut of_server) = (Ok(()), Ok(()));
     for _ in 0..20 {
@@ -121,7 +119,10 @@ fn shake_hands(client: &mut Tls, server: &mut Tls) -> (Result<(), Error>, Result
 }
 
 /// A client of one mesh and a server of another.
-fn meet(client: &Certificates, server: &Certificates) -> (Tls, Tls, Result<(), Error>, Result<(), Error>) {
+fn meet(
+    client: &Certificates,
+    server: &Certificates,
+) -> (Tls, Tls, Result<(), Failure>, Result<(), Failure>) {
     // Whatever has expired is for the other side to find here.
     let any = SystemTime::UNIX_EPOCH;
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -147,7 +148,7 @@ fn both_sides_prove_who_they_are() {
     assert_eq!((client.protocol(), server.protocol()), (Some(ALPN), Some(ALPN)));
     // More than a record has, and more than is encrypted at a time.
     let text: Vec<u8> = (0..200_000_u32).map(|n| n as u8).collect();
-    client.send(&mut [], &text).unwrap();
+    client.send(&text).unwrap();
     let mut came = client.output().to_vec();
     assert!(!came.windows(64).any(|window| window == &text[..64]), "it is not encrypted");
     let mut read = Vec::new();
@@ -157,7 +158,7 @@ fn both_sides_prove_who_they_are() {
     // The end is told.
     let count = client.output().len();
     client.sent(count);
-    client.finish(&mut []);
+    client.finish();
     let mut last = client.output().to_vec();
     server.receive(&mut last, &mut |_| {}).unwrap();
     assert!(server.is_closed() && !client.is_closed());

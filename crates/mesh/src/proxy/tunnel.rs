@@ -11,7 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
 use crate::hbone::PIECES;
-use crate::reactor::{Elapsed, Reactor, Socket};
+use crate::reactor::{Elapsed, Filled, Led, Reactor, Socket};
 use crate::telemetry::add;
 
 /// So many pipes are kept for whoever needs one next.
@@ -73,10 +73,18 @@ struct Flow<'a> {
     piece: Vec<u8>,
     /// All of it was filled, and it may become larger.
     filled: bool,
+    /// Much comes at a time: it is read to where it is sent from, if there is such a place. Little goes with what others send.
+    bulk: bool,
+    /// Where it goes takes nothing now.
+    stuck: bool,
     /// Where in the piece that is which was not passed on.
     start: usize,
     within: usize,
     ended: bool,
+    /// What comes is not counted down, so it may go on by itself.
+    endless: bool,
+    /// It does, to where it goes.
+    led: Option<Led<'a>>,
     left: u64,
     /// Where it is counted how much has been moved.
     meters: [&'a Cell<u64>; 2],
@@ -96,9 +104,13 @@ impl<'a> Flow<'a> {
             pipe: None,
             piece: Vec::new(),
             filled: false,
+            bulk: false,
+            stuck: false,
             start: 0,
             within: 0,
             ended: false,
+            endless: left == u64::MAX,
+            led: None,
             left,
             meters,
         }
@@ -158,6 +170,8 @@ impl<'a> Flow<'a> {
 
     /// The same where there is no descriptor to splice from or to.
     fn poll_copying(&mut self) -> Poll<Result<bool, Torn>> {
+        self.stuck = false;
+        self.note_led();
         for _ in 0..TURNS {
             if self.within > 0 {
                 let rest = self.piece.get(self.start..self.start + self.within).unwrap_or_default();
@@ -178,18 +192,31 @@ impl<'a> Flow<'a> {
             }
             if !self.from.is_readable() {
                 (self.piece, self.filled) = (Vec::new(), false);
+                if self.endless && self.led.is_none() && self.to.splices() {
+                    self.led = self.from.lead(self.to);
+                }
                 return self.wait();
-            }
-            if std::mem::take(&mut self.filled) {
-                self.piece.resize(4 * self.piece.len(), 0);
             }
             let most = usize::try_from(self.left).unwrap_or(PIPE).min(PIPE);
             if !self.from.splices() && self.to.splices() {
                 match self.hand_over(most) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    // All was taken.
+                    Poll::Pending if !self.from.is_readable() => continue,
                     Poll::Pending => return Poll::Pending,
                 }
+            }
+            if self.bulk && self.from.splices() && !self.to.splices() {
+                (self.piece, self.filled) = (Vec::new(), false);
+                match self.fill(most) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            if std::mem::take(&mut self.filled) {
+                self.piece.resize(4 * self.piece.len(), 0);
             }
             // What comes in small pieces needs no more memory than for those.
             if self.piece.is_empty() {
@@ -202,12 +229,33 @@ impl<'a> Flow<'a> {
                     (self.start, self.within) = (0, count);
                     self.filled = count == self.piece.len() && count < PIPE;
                     self.left -= count as u64;
+                    self.bulk = count >= FIRST;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(Torn::From)),
                 Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(false))
+    }
+
+    /// Has what came read to where it is sent from.
+    fn fill(&mut self, most: usize) -> Poll<Result<(), Torn>> {
+        let Poll::Ready(filled) = self.to.poll_fill(self.from, most) else { return Poll::Pending };
+        match filled {
+            Filled::Bytes(count) => {
+                self.left -= count as u64;
+                self.count(count);
+                self.bulk = count >= FIRST;
+            }
+            Filled::End => self.ended = true,
+            Filled::Blocked => {
+                self.stuck = true;
+                return Poll::Pending;
+            }
+            Filled::Gone => return Poll::Ready(Err(Torn::To)),
+            Filled::Broken => return Poll::Ready(Err(Torn::From)),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Writes what came on a stream from where it is.
@@ -241,6 +289,14 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Counts what has gone by itself.
+    fn note_led(&self) {
+        let moved = self.led.as_ref().map_or(0, Led::take);
+        if moved > 0 {
+            self.meters.iter().for_each(|meter| add(meter, moved));
+        }
+    }
+
     /// So much has gone where it goes.
     fn count(&self, moved: usize) {
         self.meters.iter().for_each(|meter| add(meter, moved as u64));
@@ -255,6 +311,12 @@ impl<'a> Flow<'a> {
         if let Some(pipe) = self.pipe.take() {
             self.pipes.give_back(pipe);
         }
+    }
+}
+
+impl Drop for Flow<'_> {
+    fn drop(&mut self) {
+        self.note_led();
     }
 }
 
@@ -318,7 +380,7 @@ pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64)
             Ok(Err(Torn::Own)) if proxy.pool.shed() > 0 => {}
             Ok(Err(torn)) => return Err(torn),
             Err(Elapsed) if before == (flow.left, flow.within) => {
-                return Err(if flow.within > 0 { Torn::Stuck } else { Torn::From });
+                return Err(if flow.within > 0 || flow.stuck { Torn::Stuck } else { Torn::From });
             }
             Err(Elapsed) => {}
         }

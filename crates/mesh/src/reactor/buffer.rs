@@ -68,7 +68,8 @@ impl Buffer {
 
     /// Room for more, for who reads.
     pub(super) fn room(&mut self) -> &mut Vec<u8> {
-        if self.bytes.capacity() - self.bytes.len() < 1024 {
+        // What is left of much is little: to move it costs less than to read in small pieces.
+        if self.bytes.capacity() - self.bytes.len() < 1024 || self.start > self.bytes.capacity() / 2 {
             if self.start > 0 {
                 self.bytes.drain(..self.start);
                 self.start = 0;

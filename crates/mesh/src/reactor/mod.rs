@@ -28,7 +28,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 pub use buffer::Buffer;
 pub use socket::Socket;
-pub(crate) use socket::{keep_alive, tcp};
+pub(crate) use socket::{Filled, Led, Sink, keep_alive, tcp};
 pub(crate) use stream::{Came, Carried, Marks};
 pub use wait::{Elapsed, race};
 

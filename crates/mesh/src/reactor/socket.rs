@@ -1,5 +1,7 @@
 //! Sockets of the loop.
 
+mod direct;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use super::stream::{Came, Carried, Marks};
 use super::{Buffer, Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
+
+pub(crate) use direct::{Filled, Led, Sink};
 
 /// A connection on which nothing comes is asked about after so long, then as often again, so many times; then it is gone, unless
 /// [`Socket::set_patience`] says how long. What fell silent without a word, as a node that lost its power does, would be waited for for ever.
@@ -56,7 +60,7 @@ pub struct Socket {
 /// What a socket is.
 enum End {
     /// A descriptor, and its key among the sources.
-    Kernel(OwnedFd, u64),
+    Kernel(Rc<OwnedFd>, u64),
     /// A stream of another connection.
     Carried(Box<dyn Carried>),
 }
@@ -81,7 +85,7 @@ impl Drop for Socket {
 
 impl Socket {
     pub(super) fn new(fd: OwnedFd, source: Rc<Source>, key: u64, core: Rc<Core>) -> Self {
-        Self { end: End::Kernel(fd, key), source, core }
+        Self { end: End::Kernel(Rc::new(fd), key), source, core }
     }
 
     /// A stream that another connection carries, which tells of it by these marks.

@@ -4,11 +4,11 @@
 //! [`Carried`] for the bytes. So all that works over a connection works over such a stream as well.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::{Core, DEAD, END, IN, NOBODY, OUT, Reactor, Source};
+use super::{Core, DEAD, END, IN, NOBODY, OUT, Reactor, Sink, Source};
 
 /// What there is of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub(crate) trait Carried {
     /// # Errors
     /// The stream is broken off.
     fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>>;
+
+    /// Has bytes read to where they are sent from, no more than `most`, and sends them. `read` is not called where none can be sent now, until
+    /// [`Marks::writable`]; it says how many it has read.
+    ///
+    /// # Errors
+    /// The stream is broken off.
+    fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()>;
+
+    /// Has what comes from now on, and has nothing before it that was not taken, written to where it leads; what is not taken there is shown as
+    /// ever. With `None` it leads nowhere any more.
+    fn lead(&self, to: Option<Sink>);
 
     /// Sends nothing more.
     fn finish(&self);
@@ -138,6 +149,19 @@ mod tests {
             kept.extend_from_slice(&bytes[..count]);
             Ok((count > 0).then_some(count))
         }
+
+        fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
+            let mut kept = self.bytes.borrow_mut();
+            let mut place = [0; 4];
+            let room = most.min(4_usize.saturating_sub(kept.len()));
+            if room > 0 {
+                let count = read(&mut [IoSliceMut::new(&mut place[..room])]);
+                kept.extend_from_slice(&place[..count]);
+            }
+            Ok(())
+        }
+
+        fn lead(&self, _: Option<Sink>) {}
 
         fn finish(&self) {
             self.finished.set(true);

@@ -166,6 +166,25 @@ impl Connection {
         Ok(count)
     }
 
+    /// So many bytes of a body the windows would let go now, if they went past the output: for who has nothing else to send.
+    ///
+    /// # Errors
+    /// The stream has ended, or has no head yet.
+    pub fn window(&mut self, stream: u32) -> Result<usize, Gone> {
+        let all = self.out_window;
+        let found = self.sending(stream, Half::Body)?;
+        Ok(usize::try_from(found.out_window.min(all)).unwrap_or(0))
+    }
+
+    /// One DATA of so many bytes, no more than [`Connection::window`] says, has gone past the output, which is empty.
+    pub fn passed(&mut self, stream: u32, count: usize) {
+        if let Some(found) = self.streams.get_mut(&stream) {
+            found.out_window -= count as i64;
+        }
+        self.out_window -= count as i64;
+        self.patience.sent(count);
+    }
+
     /// So many bytes of what came on a stream are not needed any more: as many may come.
     pub fn consumed(&mut self, stream: u32, count: u32) {
         let Some(found) = self.streams.get_mut(&stream) else { return };

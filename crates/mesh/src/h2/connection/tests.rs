@@ -160,6 +160,22 @@ fn no_more_is_sent_than_windows_let() {
 }
 
 #[test]
+fn what_goes_past_the_output_counts_like_what_waits_in_it() {
+    let mut pair = Pair::new(Limits { window: 1000, ..Limits::default() });
+    let stream = pair.ask(&POST, false);
+    assert_eq!(pair.client.window(stream), Ok(1000));
+    let mut frame = write::data_head(stream, 400).to_vec();
+    frame.resize(frame.len() + 400, b'x');
+    pair.client.passed(stream, 400);
+    assert_eq!(feed(&mut pair.server, pair.now, &frame).unwrap(), ["data 1 of 400"]);
+    assert_eq!(pair.client.window(stream), Ok(600));
+    assert_eq!(pair.client.data(stream, &[b'x'; 1000], true), Ok(600));
+    assert_eq!(pair.client.window(stream), Ok(0));
+    pair.client.reset(stream, Code::CANCEL);
+    assert_eq!(pair.client.window(stream), Err(Gone));
+}
+
+#[test]
 fn a_stream_that_rests_holds_the_window_of_all_until_it_is_released() {
     let all = 70_000;
     let mut pair = Pair::new(Limits { window: 1 << 20, all, ..Limits::default() });

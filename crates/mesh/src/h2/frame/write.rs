@@ -1,12 +1,22 @@
 //! Writes frames.
 
-use super::{Code, flag, kind};
+use super::{Code, HEAD, flag, kind};
 
 /// A frame's beginning. The payload of `length` bytes, which is less than 2^24, comes behind it.
 fn head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
+    out.extend_from_slice(&beginning(length, kind, flags, stream));
+}
+
+fn beginning(length: usize, kind: u8, flags: u8, stream: u32) -> [u8; HEAD] {
     let [_, a, b, c] = (length as u32).to_be_bytes();
     let [d, e, f, g] = stream.to_be_bytes();
-    out.extend_from_slice(&[a, b, c, kind, flags, d, e, f, g]);
+    [a, b, c, kind, flags, d, e, f, g]
+}
+
+/// The beginning of DATA whose payload, which is not the last of its stream, is put behind it by somebody else.
+#[must_use]
+pub fn data_head(stream: u32, length: usize) -> [u8; HEAD] {
+    beginning(length, kind::DATA, 0, stream)
 }
 
 /// DATA, no longer than the peer takes.
