@@ -230,7 +230,9 @@ impl Session {
         }
         let name = &exchange.name;
         let backend = exchange.there.and_then(|there| self.backends.get_mut(there.backend)?.as_mut());
-        if !exchange.up.done && backend.as_ref().is_some_and(|backend| backend.is_open()) {
+        // What can be sent once more, and is there to its end, waits for the endpoint alone.
+        let is_there = exchange.up.done || (exchange.up.end && exchange.up.kept.is_some());
+        if !is_there && backend.as_ref().is_some_and(|backend| backend.is_open()) {
             // Nor whether it is the client or the endpoint that is slow with a request.
             let text = format!("{name}: the request did not come whole in the time that the route lets it");
             return self.answer(stream, &Answer::new(408, text));
