@@ -304,7 +304,6 @@ fn there_is_time_between_two_tries_and_one_for_all() {
         let stream = test.ask(&GET, true).await;
         let (place, theirs) = (test.place_of(stream), test.exchange(stream).there.unwrap().stream);
         ends[place].takes(&mut test);
-        test.now = reactor.now();
         ends[place].answers(&mut test, theirs, "503").await;
         let limit = test.exchange(stream).limit.unwrap();
         assert!(test.exchange(stream).tries.waits.is_some_and(|until| until < limit));
