@@ -84,9 +84,11 @@ impl Flow {
         self.done = false;
     }
 
-    /// It is not passed on once more.
+    /// It is not passed on once more: what is kept of it for that is not, as far as it has gone on this time.
     pub(super) fn forget(&mut self) {
-        self.kept = None;
+        if !self.replays() {
+            self.kept = None;
+        }
         if self.done {
             self.trailers = None;
         }

@@ -65,6 +65,9 @@ impl Session {
             }
             flow.done = true;
         }
+        if exchange.answered {
+            flow.forget();
+        }
         let moved = count > 0 || flow.done;
         if moved {
             flow.moved = now;

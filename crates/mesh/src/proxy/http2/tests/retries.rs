@@ -223,6 +223,30 @@ fn trailers_are_sent_once_more_too() {
 }
 
 #[test]
+fn what_is_kept_goes_on_though_its_answer_has_begun() {
+    run(|reactor| async move {
+        let mut test = Test::new(&reactor, at_once(1), Settings::default()).await;
+        let mut ends = End::both(&mut test);
+        let stream = test.posts(b"first", false).await;
+        assert!(test.pumped().is_empty());
+        let first = test.place_of(stream);
+        ends[first].takes(&mut test);
+        ends[first].answers(&mut test, 1, "503").await;
+        assert_eq!(again(&mut test), 1);
+        let second = test.place_of(stream);
+        ends[second].takes(&mut test);
+        ends[second].server.respond(1, fields(&[(":status", "200")]), false).unwrap();
+        ends[second].says(&mut test).await;
+        assert_eq!(test.client.data(stream, b" and last", true), Ok(9));
+        test.says().await;
+        assert_eq!(test.pumped(), ["1 200"]);
+        ends[second].takes(&mut test);
+        assert_eq!(ends[second].body, b"first and last");
+        assert_eq!(test.session.keeping.get(), 0, "nobody needs it any more");
+    });
+}
+
+#[test]
 fn a_body_that_is_more_than_is_kept_is_sent_once() {
     run(|reactor| async move {
         let mut test = Test::new(&reactor, at_once(5), Settings::default()).await;
