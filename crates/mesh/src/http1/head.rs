@@ -67,7 +67,7 @@ pub enum Method {
 }
 
 impl Method {
-    fn of(name: &[u8]) -> Self {
+    pub(crate) fn of(name: &[u8]) -> Self {
         match name {
             b"HEAD" => Self::Head,
             b"CONNECT" => Self::Connect,

@@ -19,7 +19,7 @@ use crate::reactor::{Buffer, Elapsed, Socket, race};
 use crate::telemetry::{Call, Reason, add};
 
 /// The longest time between two tries.
-const BACKOFF: Duration = Duration::from_secs(10);
+pub(super) const BACKOFF: Duration = Duration::from_secs(10);
 
 /// What may still be tried.
 struct Left {

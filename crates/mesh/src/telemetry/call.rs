@@ -123,8 +123,9 @@ impl Call {
         add(&self.received, count as u64);
     }
 
-    /// It is sent once more.
+    /// It is sent once more: what it was answered until now is nobody's.
     pub(crate) fn again(&self) {
+        self.status.set(0);
         self.retries.set(self.retries.get() + 1);
     }
 }

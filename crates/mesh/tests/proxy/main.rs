@@ -12,6 +12,7 @@ mod counts;
 mod endpoints;
 mod http2;
 mod http2_changes;
+mod http2_retries;
 mod leaving;
 mod mirrors;
 mod routes;

@@ -1,14 +1,16 @@
 //! What the client sends.
 
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::super::answer::Answer;
 use super::super::mirror::{Copies, Original};
 use super::super::rules::Routing;
 use super::exchange::{Exchange, Flow};
 use super::head::{Way, ask, is_grpc, own};
+use super::kept::Kept;
 use super::late::PARTING;
+use super::tries::Tries;
 use super::{Over, Session};
 use crate::balance::Went;
 use crate::h2::{Code, Event};
@@ -116,7 +118,7 @@ impl Session {
             limit: None,
             pick: None,
             avoid: Vec::new(),
-            tries: 0,
+            tries: Tries::default(),
             there: None,
             up: Flow::new(now),
             down: Flow::new(now),
@@ -176,8 +178,8 @@ impl Session {
             }
             Way::To { service, share, rule, from, head } => {
                 self.proxy.budget.borrow_mut().request(now);
-                let times = rule.map_or([None; 2], |rule| [rule.request, rule.backend]);
-                exchange.limit = times.into_iter().flatten().min().map(|time: Duration| now + time);
+                exchange.tries = Tries::of(rule, now);
+                exchange.up.kept = exchange.tries.are_left().then(|| Kept::new(&self.keeping));
                 exchange.name.clone_from(&frontend.name);
                 exchange.service = Some(service);
                 exchange.call.by(from);
@@ -200,7 +202,7 @@ impl Session {
         self.leave_endpoint(stream);
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
         self.proxy.count(|counts| counts.answered += 1);
-        exchange.pick = None;
+        (exchange.pick, exchange.tries.waits) = (None, None);
         let (head, body) = own(answer, exchange.grpc);
         exchange.call.answers_itself(answer);
         exchange.call.answers_grpc(head.get(b"grpc-status"));
@@ -221,14 +223,16 @@ impl Session {
 
     /// A request has taken longer than its route lets it.
     pub(super) fn too_late(&mut self, stream: u32, now: Instant) {
-        let Some(exchange) = self.exchanges.get(&stream) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
         if exchange.answered {
             // The endpoint has answered in time; who is slow with the rest cannot be told.
             return self.abort(stream, Code::CANCEL);
         }
         let name = &exchange.name;
         let backend = exchange.there.and_then(|there| self.backends.get_mut(there.backend)?.as_mut());
-        if !exchange.up.done && backend.as_ref().is_some_and(|backend| backend.is_open()) {
+        // What can be sent once more, and is there to its end, waits for the endpoint alone.
+        let is_there = exchange.up.done || (exchange.up.end && exchange.up.kept.is_some());
+        if !is_there && backend.as_ref().is_some_and(|backend| backend.is_open()) {
             // Nor whether it is the client or the endpoint that is slow with a request.
             let text = format!("{name}: the request did not come whole in the time that the route lets it");
             return self.answer(stream, &Answer::new(408, text));
@@ -244,7 +248,13 @@ impl Session {
         if let Some(pick) = exchange.pick.as_ref().filter(|_| !known) {
             pick.went(Went::Badly(504, now.saturating_duration_since(exchange.began)), now);
         }
-        let endpoint = exchange.pick.as_ref().map(|pick| format!("{} ", pick.address())).unwrap_or_default();
+        let endpoint = exchange.pick.as_ref().map(|pick| pick.address());
+        if !exchange.uploading && exchange.tries.spend(&self.proxy, now) {
+            exchange.avoid.extend(endpoint);
+            self.leave_endpoint(stream);
+            return self.send_again(stream, true, now);
+        }
+        let endpoint = endpoint.map(|endpoint| format!("{endpoint} ")).unwrap_or_default();
         let text = format!("{name}: {endpoint}took longer than the route lets it");
         self.answer(stream, &Answer::new(504, text));
     }

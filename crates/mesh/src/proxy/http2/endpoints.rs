@@ -30,6 +30,8 @@ pub(super) enum Lost<'a> {
     /// It takes nothing more of the request.
     Stuck,
     Reset(Code),
+    /// It has answered with what is tried again, and that was asked for.
+    Status(u16),
     Broken(&'a dyn Display),
 }
 
@@ -39,7 +41,7 @@ impl Lost<'_> {
         match self {
             Self::NoConnection(e) => !is_own(e),
             Self::NoAnswer | Self::Stuck | Self::Broken(_) => true,
-            Self::Unseen | Self::Reset(_) => false,
+            Self::Unseen | Self::Reset(_) | Self::Status(_) => false,
         }
     }
 }
@@ -50,6 +52,8 @@ impl Session {
         let proxy = self.proxy.clone();
         let now = proxy.reactor.now();
         let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
+        (exchange.began, exchange.limit) = (now, exchange.tries.limit(now));
+        (exchange.informational, exchange.tries.waits) = (0, None);
         let origin = self.origin.clone();
         let balancer = exchange.service.and_then(|service| proxy.balancer(&*origin, service));
         let picked =
@@ -61,7 +65,7 @@ impl Session {
         };
         let address = pick.address();
         exchange.call.tries(address);
-        let end = exchange.up.end && exchange.up.bytes.is_empty() && exchange.up.trailers.is_none();
+        let end = exchange.up.is_through() && exchange.up.trailers.is_none();
         let mut known = self.backends.iter_mut().enumerate();
         let opened = known.find_map(|(place, backend)| {
             let backend = backend.as_mut().filter(|backend| backend.address == address && !backend.silent)?;
@@ -215,12 +219,16 @@ impl Session {
                     pick.went(if status < 500 { Went::Well(took) } else { Went::Badly(status, took) }, now);
                 }
                 exchange.call.answers(status);
+                if exchange.swallows(&self.proxy, status, now) {
+                    return self.gone(backend, theirs, Lost::Status(status), now);
+                }
                 exchange.call.answers_grpc(fields.get(b"grpc-status"));
                 let head = answered(fields, &exchange.response);
                 exchange.down.comes(now);
                 exchange.answered = true;
                 // It is not sent again.
                 exchange.head.clear();
+                exchange.up.forget();
                 (exchange.down.end, exchange.down.done) = (end, end);
                 let _gone = self.connection.respond(stream, head.iter(), end);
             }
@@ -291,25 +299,40 @@ impl Session {
             return blamed;
         }
         // Whoever ends a connection in good order may be asked over another.
+        if !matches!(lost, Lost::Unseen) {
+            exchange.avoid.extend(endpoint);
+        }
         if matches!(lost, Lost::NoConnection(_)) {
             add(&self.proxy.series(exchange.call.subject()).failed, 1);
-            exchange.avoid.extend(endpoint);
         }
         let balancer = exchange.service.and_then(|service| self.proxy.balancer(&*self.origin, service));
         let denied = matches!(lost, Lost::NoConnection(e) if is_denied(e));
         let again = matches!(lost, Lost::NoConnection(_) | Lost::Unseen)
             && !denied
             && !exchange.uploading
-            && exchange.tries < self.proxy.settings.other_endpoints
+            && exchange.tries.others < self.proxy.settings.other_endpoints
             && balancer.is_some_and(|balancer| balancer.has_another(&exchange.avoid, now))
             && self.proxy.budget.borrow_mut().retry(now);
         if again {
-            exchange.tries += 1;
-            exchange.call.again();
-            add(&self.proxy.series(exchange.call.subject()).retried, 1);
-            exchange.up.done = false;
-            self.proxy.count(|counts| counts.retried += 1);
-            self.again.push(stream);
+            exchange.tries.others += 1;
+            self.send_again(stream, false, now);
+            return blamed;
+        }
+        // Nobody can tell what became of what was looked at: only what may be done twice is sent once more.
+        let by_route = !exchange.uploading
+            && match lost {
+                Lost::Status(_) => true,
+                Lost::NoConnection(_) => false,
+                Lost::Unseen => exchange.tries.spend(&self.proxy, now),
+                Lost::NoAnswer | Lost::Stuck | Lost::Reset(_) | Lost::Broken(_) => {
+                    exchange.is_idempotent() && exchange.tries.spend(&self.proxy, now)
+                }
+            };
+        if by_route {
+            if matches!(lost, Lost::Unseen) {
+                exchange.avoid.extend(endpoint);
+            }
+            self.send_again(stream, true, now);
             return blamed;
         }
         let endpoint = endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default();
@@ -323,10 +346,24 @@ impl Session {
             Lost::Reset(code) => {
                 (502, format!("{name}: {endpoint} ended the request without an answer ({code})"))
             }
+            Lost::Status(status) => (status, format!("{name}: {endpoint} answered {status}")),
             Lost::Broken(why) => (502, format!("{name}: the answer of {endpoint} is refused: {why}")),
         };
         self.answer(stream, &Answer::new(status, text));
         blamed
+    }
+
+    /// A request that is at no endpoint is sent once more, after some time if it `rests` and its route says so.
+    pub(super) fn send_again(&mut self, stream: u32, rests: bool, now: Instant) {
+        let Some(exchange) = self.exchanges.get_mut(&stream) else { return };
+        add(&self.proxy.series(exchange.call.subject()).retried, 1);
+        exchange.call.again();
+        self.proxy.count(|counts| counts.retried += 1);
+        exchange.up.rewind();
+        (exchange.pick, exchange.limit) = (None, exchange.tries.end());
+        if !rests || !exchange.tries.back_off(now) {
+            self.again.push(stream);
+        }
     }
 }
 

@@ -65,13 +65,13 @@ impl Session {
 
     /// When something is late, if nothing comes before.
     fn limit(&self) -> Option<Instant> {
-        let requests = self.exchanges.values().filter_map(|exchange| exchange.limit);
+        let requests = self.exchanges.values().flat_map(|exchange| [exchange.limit, exchange.tries.waits]);
         let bodies = self.exchanges.values().filter_map(|exchange| Some(self.rest(exchange)?.0));
         let backends = self.backends.iter().flatten();
         let backends =
             backends.flat_map(|backend| [self.idle_limit(backend), self.frame_limit(backend)]).flatten();
         let own = [self.client_limit(), self.quiet_limit(), self.parting];
-        requests.chain(bodies).chain(backends).chain(own.into_iter().flatten()).min()
+        requests.flatten().chain(bodies).chain(backends).chain(own.into_iter().flatten()).min()
     }
 
     /// What of a request waits until the other side does something, and how long it may. A call in which nobody says anything does not, nor
@@ -129,6 +129,9 @@ impl Session {
         }
         for stream in self.those(|exchange| is_past(exchange.limit)) {
             self.too_late(stream, now);
+        }
+        for stream in self.those(|exchange| is_past(exchange.tries.waits)) {
+            self.dispatch(stream);
         }
         for stream in self.those(|exchange| is_past(self.rest(exchange).map(|(limit, _)| limit))) {
             self.rests(stream);

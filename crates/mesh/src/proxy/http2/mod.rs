@@ -9,12 +9,15 @@ mod client;
 mod endpoints;
 mod exchange;
 mod head;
+mod kept;
 mod late;
 mod pump;
+mod tries;
 
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -57,6 +60,8 @@ struct Session {
     exchanges: BTreeMap<u32, Exchange>,
     /// Requests that look for another endpoint.
     again: Vec<u32>,
+    /// What is kept of bodies that may have to be sent once more, in bytes.
+    keeping: Rc<Cell<usize>>,
     /// The stream of which something was passed on last: the next one is first.
     served: u32,
     /// Since when the client has begun a head, or a frame, that it has not ended.
@@ -120,6 +125,7 @@ impl Session {
             backends: ahead.into_iter().collect(),
             exchanges: BTreeMap::new(),
             again: Vec::new(),
+            keeping: Rc::default(),
             served: 0,
             within: None,
             untaken: None,

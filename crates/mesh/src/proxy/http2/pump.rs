@@ -35,21 +35,38 @@ impl Session {
         let flow = &mut exchange.up;
         let (piece, last) = flow.piece();
         let sent = backend.connection.data(theirs, piece, last);
-        // Who takes no more of it may have answered: the rest goes nowhere.
+        if sent.is_err() {
+            // Who takes no more of it may have answered: the rest goes nowhere.
+            flow.kept = None;
+        }
         let count = sent.unwrap_or(flow.bytes.len());
-        exchange.copies.push(flow.bytes.get(..count).unwrap_or_default());
-        flow.passed(count);
-        exchange.uploading |= count > 0;
         exchange.call.sent(count);
-        self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
-        if flow.bytes.is_empty() && flow.end {
-            let trailers = flow.trailers.take();
-            exchange.copies.end(trailers.as_ref());
-            if let Some(trailers) = trailers {
+        match flow.kept.as_mut().filter(|kept| !kept.rest().is_empty()) {
+            // The client has got its window back for it, and the copies have it.
+            Some(kept) => kept.passed(count),
+            None => {
+                let passed = flow.bytes.get(..count).unwrap_or_default();
+                exchange.copies.push(passed);
+                if count > 0 && !flow.kept.as_mut().is_some_and(|kept| kept.push(passed)) {
+                    (flow.kept, exchange.uploading) = (None, true);
+                }
+                flow.passed(count);
+                self.connection.consumed(stream, u32::try_from(count).unwrap_or(u32::MAX));
+            }
+        }
+        if flow.is_through() {
+            exchange.copies.end(flow.trailers.as_ref());
+            if let Some(trailers) = &flow.trailers {
                 let _gone = backend.connection.trailers(theirs, trailers.iter());
-                exchange.uploading = true;
+                let size = trailers.size();
+                if !flow.kept.as_mut().is_some_and(|kept| kept.ends(size)) {
+                    (flow.kept, flow.trailers, exchange.uploading) = (None, None, true);
+                }
             }
             flow.done = true;
+        }
+        if exchange.answered {
+            flow.forget();
         }
         let moved = count > 0 || flow.done;
         if moved {

@@ -3,6 +3,7 @@
 mod client;
 mod endpoints;
 mod pump;
+mod retries;
 mod stops;
 
 use std::io::{self, Write as _};
