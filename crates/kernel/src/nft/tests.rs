@@ -40,16 +40,16 @@ fn elements_read_back_and_are_deleted_twice() {
         assert_eq!(there, [published(8080), published(8081)]);
 
         let key = published(8080).key;
-        delete_element("inet", "t", "publish", &key, "another")?;
+        delete_element("inet", "t", "publish", &key, "another", None)?;
         assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?.len(), 2);
         for _ in 0..2 {
-            delete_element("inet", "t", "publish", &key, "pod")?;
+            delete_element("inet", "t", "publish", &key, "pod", None)?;
         }
         assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?, [published(8081)]);
         for _ in 0..2 {
             delete_table("inet", "t")?;
         }
-        delete_element("inet", "t", "publish", &key, "pod")?;
+        delete_element("inet", "t", "publish", &key, "pod", None)?;
         assert_eq!(listed(), "");
         Ok(())
     })
@@ -93,7 +93,7 @@ fn intervals_of_two_fields() {
         change.add_elements(Family::Inet, "t", "masq", &[element], true);
         change.commit(&mut socket())?;
         assert!(listed().contains("\"sx-0\" . 10.88.0.0/16"), "{}", listed());
-        delete_element("inet", "t", "masq", &[start, end].concat(), "net")?;
+        delete_element("inet", "t", "masq", &[start, end].concat(), "net", None)?;
         assert!(!listed().contains("sx-0"), "{}", listed());
         Ok(())
     })
@@ -335,7 +335,7 @@ fn deletions_are_told_and_elements_are_not() {
         change.add_elements(Family::Inet, "t", "publish", &[published(1)], true);
         change.commit(&mut socket())?;
         nft("add table ip other; add chain ip other c; add rule ip other c accept");
-        delete_element("inet", "t", "publish", &published(1).key, "pod")?;
+        delete_element("inet", "t", "publish", &published(1).key, "pod", None)?;
         assert_eq!(monitor.losses()?, []);
         let of = |family, table: &str| Loss::Of { family, table: table.into() };
         nft("flush table ip other");
