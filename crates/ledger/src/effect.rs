@@ -128,3 +128,38 @@ pub trait Record {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_read_with_and_without_its_flows() {
+        let element = |sent| Effect::NftElement {
+            family: "inet".into(),
+            table: "t".into(),
+            set: "s".into(),
+            key: vec![6],
+            holder: "h".into(),
+            sent,
+        };
+        // As programs wrote it that knew nothing of flows.
+        let before =
+            r#"{"effect":"nft-element","family":"inet","table":"t","set":"s","key":[6],"holder":"h"}"#;
+        assert_eq!(serde_json::from_str::<Effect>(before).unwrap(), element(None));
+        assert_eq!(serde_json::to_string(&element(None)).unwrap(), before);
+        for (to, from, words) in [
+            (None, "10.0.0.2:80", r#"{"protocol":6,"port":8080,"answered_from":"10.0.0.2:80"}"#),
+            (
+                Some("2001:db8::1".parse().unwrap()),
+                "[fd00::2]:80",
+                r#"{"protocol":6,"to":"2001:db8::1","port":8080,"answered_from":"[fd00::2]:80"}"#,
+            ),
+        ] {
+            let sent = Sent { protocol: 6, to, port: 8080, answered_from: from.parse().unwrap() };
+            let text = serde_json::to_string(&element(Some(sent))).unwrap();
+            assert_eq!(text, format!("{},\"sent\":{words}}}", before.trim_end_matches('}')));
+            assert_eq!(serde_json::from_str::<Effect>(&text).unwrap(), element(Some(sent)));
+        }
+    }
+}

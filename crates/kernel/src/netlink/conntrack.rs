@@ -478,12 +478,22 @@ mod tests {
         .unwrap();
     }
 
-    /// By the kernel's filter where it has one that is right, and by the one here.
+    fn to_none() -> Flows {
+        Flows::FirstSentTo { ipv4: true, address: None, protocol: 17, port: 9 }
+    }
+
+    /// By the kernel's filter where it has one that is right, and by those here.
     #[test]
     fn both_ends_are_compared() {
         crate::namespace::in_new_netns(|| {
             let mut socket = watch();
-            let deletions: [fn(&mut Socket, &Flows) -> Result<()>; 2] = [delete_flows_on, delete_one_by_one];
+            let found_first = |socket: &mut Socket, flows: &Flows| {
+                let found = find(socket, &[to_none(), *flows])?;
+                assert!(found.iter().all(|entry| entry.fits == 1));
+                delete_found(socket, &found)
+            };
+            let deletions: [fn(&mut Socket, &Flows) -> Result<()>; 3] =
+                [delete_flows_on, delete_one_by_one, found_first];
             for delete in deletions {
                 for (here, other) in [("127.0.0.1", "127.0.0.2"), ("::1", "::2")] {
                     let (here, other): (IpAddr, IpAddr) = (here.parse().unwrap(), other.parse().unwrap());
