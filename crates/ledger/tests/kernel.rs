@@ -336,7 +336,8 @@ fn flows_go_by_the_record_when_their_element_is_gone() {
             udp.send_to(b"x", ("127.0.0.1", port)).unwrap();
         }
         let words = r#","sent":{"protocol":17,"port":7001,"answered_from":"127.0.0.1:7001"}"#;
-        let later = r#","sent":{"protocol":17,"port":7001,"answered_from":"127.0.0.1:7001","more":[1]},"else":{}"#;
+        let later =
+            r#","sent":{"protocol":17,"port":7001,"answered_from":"127.0.0.1:7001","more":[1]},"else":{}"#;
         // As it was written before flows were recorded, as it may be some day, and as it is.
         for (written, read, left) in [("", None, 2), (later, Some(sent), 1), (words, Some(sent), 1)] {
             owner(place.path()).record(element(Some(sent))).unwrap();

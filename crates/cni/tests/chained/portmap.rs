@@ -6,7 +6,8 @@ use ledger::Transient;
 use serde_json::{Value, json};
 
 use crate::rig::{
-    self, Host, Netns, ask, echo, flows_from, flush_ruleset, lose_element, on_a_host, ping, put_element, serve,
+    self, Host, Netns, ask, echo, flows_from, flush_ruleset, lose_element, on_a_host, ping, put_element,
+    serve,
 };
 use crate::{Called, network};
 
