@@ -1,7 +1,9 @@
 //! What can be done to the world, written so that it can be undone by somebody who knows nothing else.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use kernel::netlink::conntrack::Flows;
 use serde::{Deserialize, Serialize};
 
 /// One effect on the machine, with all that its inverse needs.
@@ -27,8 +29,17 @@ pub enum Effect {
     /// A cgroup: its path below each hierarchy's root; the inverse kills what is in it and removes it and its children.
     Cgroup { path: PathBuf },
     /// An element of an nftables set or map; the inverse deletes it, if its comment still names `holder`, and the
-    /// conntrack entries it made. (A record whose effect was never reached must not hit who took the key since.)
-    NftElement { family: String, table: String, set: String, key: Vec<u8>, holder: String },
+    /// conntrack entries it made. (A record whose effect was never reached must not hit who took the key since.) `sent`
+    /// tells of those if the element is gone; records of before have none.
+    NftElement {
+        family: String,
+        table: String,
+        set: String,
+        key: Vec<u8>,
+        holder: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sent: Option<Sent>,
+    },
     /// A whole nftables table of ours; the inverse deletes it.
     NftTable { family: String, table: String },
     /// A whole nftables table of ours in another network namespace, whose file is at `netns` and has this inode; the inverse
@@ -53,6 +64,28 @@ pub enum Effect {
     Process { pid: i32, start_time: u64 },
     /// Membership in a shared effect (a bridge, a base table); the inverse leaves it, and the last to leave undoes it.
     Uses { shared: String },
+}
+
+/// The flows that an element of a map to `address . port` sends there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// The number of their protocol.
+    pub protocol: u8,
+    /// The address that their first packets are for; any if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<IpAddr>,
+    /// The port that they are for.
+    pub port: u16,
+    /// Where the element leads.
+    pub answered_from: SocketAddr,
+}
+
+impl Sent {
+    /// Their conntrack entries.
+    pub fn flows(&self) -> Flows {
+        let Self { protocol, to, port, answered_from } = *self;
+        Flows::Sent { to, port, protocol, answered_from }
+    }
 }
 
 /// Identifies a record within its owner.
@@ -93,5 +126,40 @@ pub trait Record {
     /// not, others may use what is there, and `make` must keep it.
     fn counts_users(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_element_is_read_with_and_without_its_flows() {
+        let element = |sent| Effect::NftElement {
+            family: "inet".into(),
+            table: "t".into(),
+            set: "s".into(),
+            key: vec![6],
+            holder: "h".into(),
+            sent,
+        };
+        // As programs wrote it that knew nothing of flows.
+        let before =
+            r#"{"effect":"nft-element","family":"inet","table":"t","set":"s","key":[6],"holder":"h"}"#;
+        assert_eq!(serde_json::from_str::<Effect>(before).unwrap(), element(None));
+        assert_eq!(serde_json::to_string(&element(None)).unwrap(), before);
+        for (to, from, words) in [
+            (None, "10.0.0.2:80", r#"{"protocol":6,"port":8080,"answered_from":"10.0.0.2:80"}"#),
+            (
+                Some("2001:db8::1".parse().unwrap()),
+                "[fd00::2]:80",
+                r#"{"protocol":6,"to":"2001:db8::1","port":8080,"answered_from":"[fd00::2]:80"}"#,
+            ),
+        ] {
+            let sent = Sent { protocol: 6, to, port: 8080, answered_from: from.parse().unwrap() };
+            let text = serde_json::to_string(&element(Some(sent))).unwrap();
+            assert_eq!(text, format!("{},\"sent\":{words}}}", before.trim_end_matches('}')));
+            assert_eq!(serde_json::from_str::<Effect>(&text).unwrap(), element(Some(sent)));
+        }
     }
 }

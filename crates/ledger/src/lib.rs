@@ -67,7 +67,7 @@ mod transient;
 mod undo;
 
 pub use converge::Report;
-pub use effect::{Effect, Make, Record, RecordId};
+pub use effect::{Effect, Make, Record, RecordId, Sent};
 pub use error::Error;
 pub use folder::Ledger;
 pub use owner::Owner;

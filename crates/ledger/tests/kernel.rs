@@ -303,6 +303,61 @@ fn an_nftables_table_goes() {
 }
 
 #[test]
+fn flows_go_by_the_record_when_their_element_is_gone() {
+    use kernel::netlink::{Batch, Protocol, SetLink, Socket, conntrack};
+    use kernel::nft::{Base, Chain, Conntrack, Expression, Family, Hook, Register, Transaction};
+    use ledger::Sent;
+    let place = tempfile::tempdir().unwrap();
+    let answered_from = "127.0.0.1:7001".parse().unwrap();
+    let sent = Sent { protocol: 17, to: None, port: 7001, answered_from };
+    let element = |sent| Effect::NftElement {
+        family: "inet".into(),
+        table: "flushed".into(),
+        set: "publish".into(),
+        key: vec![17, 0, 0, 0, 0x1b, 0x59, 0, 0],
+        holder: "pod".into(),
+        sent,
+    };
+    kernel::namespace::in_new_netns(|| {
+        // Conntrack only watches once a rule needs it.
+        let mut change = Transaction::new();
+        change.add_table(Family::Inet, "watch", true, None);
+        let base = Base { kind: "filter", hook: Hook::Output, priority: 0, accept: true };
+        change.add_chain(Family::Inet, "watch", &Chain { name: "output", base: Some(base) });
+        let state =
+            [Expression::Conntrack { key: Conntrack::State, to: Register::FIRST }, Expression::Counter];
+        change.add_rule(Family::Inet, "watch", "output", &state, None);
+        change.commit(&mut Socket::open(Protocol::Netfilter)?)?;
+        let mut batch = Batch::new();
+        batch.set_link(&SetLink::named("lo").up(true));
+        Socket::open(Protocol::Route)?.run(&batch)?;
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for port in [7001, 7002] {
+            udp.send_to(b"x", ("127.0.0.1", port)).unwrap();
+        }
+        let words = r#","sent":{"protocol":17,"port":7001,"answered_from":"127.0.0.1:7001"}"#;
+        let later =
+            r#","sent":{"protocol":17,"port":7001,"answered_from":"127.0.0.1:7001","more":[1]},"else":{}"#;
+        // As it was written before flows were recorded, as it may be some day, and as it is.
+        for (written, read, left) in [("", None, 2), (later, Some(sent), 1), (words, Some(sent), 1)] {
+            owner(place.path()).record(element(Some(sent))).unwrap();
+            let file = place.path().join("run/ledger/test/effects");
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(text.contains(words), "{text}");
+            fs::write(&file, text.replace(words, written)).unwrap();
+            let owner = owner(place.path());
+            let there: Vec<_> = owner.records().into_iter().map(|(_, effect)| effect).collect();
+            assert_eq!(there, [element(read)]);
+            let errors = owner.undo_all();
+            assert!(errors.is_empty(), "{errors:?}");
+            assert_eq!(conntrack::count()?, left);
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
 fn a_loop_device_goes_by_its_tag() {
     let place = tempfile::tempdir().unwrap();
     let mut owner = owner(place.path());

@@ -1,8 +1,14 @@
+use std::net::{SocketAddr, UdpSocket};
+
 use cni::contract::{Attachment, NetworkList, ValidAttachment};
 use kernel::netlink::sysctl;
+use ledger::Transient;
 use serde_json::{Value, json};
 
-use crate::rig::{self, Host, Netns, ask, on_a_host, serve};
+use crate::rig::{
+    self, Host, Netns, ask, echo, flows_from, flush_ruleset, lose_element, on_a_host, ping, put_element,
+    serve,
+};
 use crate::{Called, network};
 
 /// A network whose ports are published as `conf` says.
@@ -131,7 +137,7 @@ fn a_chain_of_conditions_lives_as_long_as_a_port_that_has_them() {
         let words = ["add", "chain", "inet", "sextant", "hostports_if_of_a_killed_del"];
         assert!(std::process::Command::new("nft").args(words).status().unwrap().success());
         let valid = ValidAttachment { container_id: "z".into(), ifname: "eth0".into() };
-        host.caller.gc(&published(host, json!({})), &[valid], &mut ledger::Transient::new()).unwrap();
+        host.caller.gc(&published(host, json!({})), &[valid], &mut Transient::new()).unwrap();
         assert_eq!(chains(), 0);
         detach(host, &published(host, json!({})), &z);
     });
@@ -202,5 +208,81 @@ fn whatever_is_known_del_and_gc_leave_no_element() {
         }
         a.del_with_nothing_known();
         assert_eq!(held("a"), 0);
+    });
+}
+
+/// A container whose port 53 is published for datagrams, where it is, and `client` outside has a flow to it.
+fn asked(
+    host: &Host,
+    list: &NetworkList,
+    client: &UdpSocket,
+    id: &'static str,
+    port: u16,
+) -> (Netns, Attachment, SocketAddr) {
+    let netns = Netns::new();
+    let attachment = rig::attachment(id, &netns, &[&format!("{port}:53/udp")]);
+    let added = host.caller.add(list, &attachment, &mut host.owner(id)).unwrap();
+    rig::remember_datagrams();
+    echo(&netns, "0.0.0.0:53", id);
+    assert_eq!(ping(client, &format!("192.0.2.1:{port}")), Some(format!("{id}?")));
+    let at = SocketAddr::new(added.addresses()[0].address(), 53);
+    assert_eq!(flows_from(at), 1);
+    (netns, attachment, at)
+}
+
+/// By what a container ends: DEL in this process, DEL that has no ledger, and the ledger alone, as after a kill.
+const ENDS: [fn(&Host, &NetworkList, &Attachment); 3] = [
+    |host, list, attachment| {
+        host.caller.del(list, attachment, &mut host.owner(&attachment.container_id)).unwrap();
+    },
+    |host, list, attachment| host.caller.del(list, attachment, &mut Transient::new()).unwrap(),
+    |host, _, attachment| rig::undone(host.owner(&attachment.container_id)),
+];
+
+/// What a DEL leaves that is killed between the two, and a ruleset that somebody has flushed: flows without elements.
+#[test]
+fn flows_go_without_their_elements() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let client = outside.run(|| UdpSocket::bind("192.0.2.2:5000").unwrap());
+        let near = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let list = published(host, json!({}));
+        let (_other, _, other_at) = asked(host, &list, &client, "other", 5354);
+        let losses: [fn(); 2] = [|| lose_element("sextant", 5353), flush_ruleset];
+        for lose in losses {
+            for end in ENDS {
+                let (_a, a, at) = asked(host, &list, &client, "a", 5353);
+                // This one has not come by the port.
+                assert_eq!(ping(&near, &at.to_string()).as_deref(), Some("a?"));
+                lose();
+                assert_eq!([at, other_at].map(flows_from), [2, 1]);
+                end(host, &list, &a);
+                assert_eq!([at, other_at].map(flows_from), [1, 1]);
+                detach(host, &list, &a);
+                assert_eq!([at, other_at].map(flows_from), [1, 1]);
+            }
+        }
+    });
+}
+
+/// A DEL was killed after the address was given back: another container has it, and publishes the same port of it.
+#[test]
+fn flows_to_where_another_is_published_stay() {
+    on_a_host(|host| {
+        let outside = host.outside();
+        let client = outside.run(|| UdpSocket::bind("192.0.2.2:5000").unwrap());
+        let list = published(host, json!({}));
+        // Keeps the table there.
+        let _z = attach(host, &list, "z", &["7070:80"]);
+        for end in ENDS {
+            let (_a, a, at) = asked(host, &list, &client, "a", 5353);
+            lose_element("sextant", 5353);
+            put_element("sextant", 5353, at, "n/b/eth0");
+            end(host, &list, &a);
+            detach(host, &list, &a);
+            assert_eq!(flows_from(at), 1);
+            assert!(ruleset().contains("n/b/eth0"), "{}", ruleset());
+            lose_element("sextant", 5353);
+        }
     });
 }

@@ -15,7 +15,10 @@ use std::time::Duration;
 use cni::caller::{Caller, Instance, default_network};
 use cni::contract::{Attachment, NetworkList, PortMapping};
 use kernel::namespace::{in_netns, in_new_netns};
-use kernel::netlink::{self, Address, Batch, IpNet, Kind, NewLink, Peer, Protocol, Route, SetLink, Socket};
+use kernel::netlink::{
+    self, Address, Batch, IpNet, Kind, NewLink, Peer, Protocol, Route, SetLink, Socket, conntrack, sysctl,
+};
+use kernel::nft::{Element, Family, Transaction, Value};
 use ledger::{Ledger, Owner, OwnerId};
 
 /// A network namespace that lives as long as this.
@@ -221,6 +224,46 @@ pub(crate) fn ping(socket: &UdpSocket, at: &str) -> Option<String> {
     let mut buffer = [0; 100];
     let (n, _) = socket.recv_from(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..n]).into_owned())
+}
+
+/// Flows of datagrams are forgotten within half a minute, on a host where something tracks them; now a test may take longer.
+pub(crate) fn remember_datagrams() {
+    for of in ["", "_stream"] {
+        sysctl::write(&format!("net/netfilter/nf_conntrack_udp_timeout{of}"), "3600").unwrap();
+    }
+}
+
+/// How many flows of datagrams are answered from there.
+pub(crate) fn flows_from(at: SocketAddr) -> usize {
+    let flows = conntrack::flows(&mut Socket::open(Protocol::Netfilter).unwrap(), 17).unwrap();
+    flows.iter().filter(|flow| flow.answered_from == at).count()
+}
+
+/// The element that publishes a port for datagrams on all addresses of IPv4.
+fn published(port: u16) -> Element {
+    Element { key: Value::new().protocol(17).port(port).into_bytes(), ..Element::default() }
+}
+
+/// Takes a published port out of the table, and nothing else.
+pub(crate) fn lose_element(table: &str, port: u16) {
+    let mut change = Transaction::new();
+    change.delete_elements(Family::Inet, table, "hostports4", &[published(port)]);
+    change.commit(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap();
+}
+
+/// Publishes a port for `holder`, without its being there.
+pub(crate) fn put_element(table: &str, port: u16, at: SocketAddr, holder: &str) {
+    let value = Value::new().address(at.ip()).port(at.port()).into_bytes();
+    let element = Element { value: Some(value), comment: Some(holder.to_owned()), ..published(port) };
+    let mut change = Transaction::new();
+    change.add_elements(Family::Inet, table, "hostports4", &[element], true);
+    change.commit(&mut Socket::open(Protocol::Netfilter).unwrap()).unwrap();
+}
+
+/// As an administrator does it.
+pub(crate) fn flush_ruleset() {
+    let flushed = Command::new("nft").args(["flush", "ruleset"]).status().unwrap();
+    assert!(flushed.success());
 }
 
 pub(crate) fn route(destination: &str, gateway: &str) -> Route {

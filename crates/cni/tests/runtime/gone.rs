@@ -1,5 +1,6 @@
 //! DEL when what it could go by is gone: it frees everything all the same, and again.
 
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 use cni::caller::Caller;
@@ -151,5 +152,34 @@ fn twice_and_for_a_container_that_never_was() {
         chain.del(&container, None).unwrap();
         assert_same(&before, &chain.look(), "DEL again");
         assert!(before.1.is_empty());
+    });
+}
+
+/// What is left where the program was killed between a port's element and its flows: the result tells of them.
+#[test]
+fn the_element_alone() {
+    on_a_host(|host| {
+        let caller = caller(host.dir.path());
+        let list = list(host, &json!({}));
+        let outside = host.outside();
+        let client = outside.run(|| UdpSocket::bind("192.0.2.2:5000").unwrap());
+        let ends: [fn(&Caller, &NetworkList, &Attachment); 2] =
+            [del, |caller, list, _| caller.gc(list, &[], &mut Transient::new()).unwrap()];
+        let losses: [fn(); 2] = [|| rig::lose_element("sextant", 5353), rig::flush_ruleset];
+        for end in ends {
+            for lose in losses {
+                let netns = Netns::new();
+                let attachment = attachment("c", &netns, &["5353:53/udp"]);
+                let added = caller.add(&list, &attachment, &mut Transient::new()).unwrap();
+                rig::remember_datagrams();
+                rig::echo(&netns, "0.0.0.0:53", "c");
+                assert_eq!(rig::ping(&client, "192.0.2.1:5353").as_deref(), Some("c?"));
+                let at = SocketAddr::new(added.addresses()[0].address(), 53);
+                lose();
+                assert_eq!(rig::flows_from(at), 1);
+                end(&caller, &list, &attachment);
+                assert_eq!(rig::flows_from(at), 0);
+            }
+        }
     });
 }

@@ -182,6 +182,17 @@ impl Flows {
         self.ends().iter().any(|(_, end)| matches!(end.address, Some(IpAddr::V6(_))))
     }
 
+    /// Where a rule has sent them, if that is one address and port: the protocol's number, and that address and port.
+    pub fn sent_to(&self) -> Option<(u8, SocketAddr)> {
+        match *self {
+            Self::AnsweredFrom { address, port: Some((protocol, port)) } => {
+                Some((protocol, SocketAddr::new(address, port)))
+            }
+            Self::Sent { protocol, answered_from, .. } => Some((protocol, answered_from)),
+            Self::AnsweredFrom { port: None, .. } | Self::FirstSentTo { .. } => None,
+        }
+    }
+
     /// The tuples, and which parts of them are to be compared.
     fn write(&self, m: &mut Message<'_>) {
         let ends = self.ends();
@@ -202,6 +213,14 @@ impl Flows {
         self.ends().iter().all(|(side, end)| {
             end.address.is_none_or(|wanted| side.address(entry) == Some(wanted))
                 && end.port.is_none_or(|wanted| side.port(entry) == Some(wanted))
+        })
+    }
+
+    /// The same for ends that have been read: one entry may be compared with many.
+    fn fits_ends(&self, there: &[End; 2]) -> bool {
+        self.ends().iter().zip(there).all(|((_, end), there)| {
+            end.address.is_none_or(|wanted| there.address == Some(wanted))
+                && end.port.is_none_or(|wanted| there.port == Some(wanted))
         })
     }
 }
@@ -264,6 +283,46 @@ fn delete_those(socket: &mut Socket, family: u8, fits: impl Fn(Attributes<'_>) -
     let mut dump = Batch::new();
     dump.message(GET, NLM_F_DUMP, &header(family), "list", "conntrack entries");
     let entries = socket.dump(&dump, |m| read(m, &fits))?;
+    delete_identified(socket, family, &entries)
+}
+
+/// An entry that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// Which of the flows that were looked for it is the first to fit, counted from 0.
+    pub(crate) fits: usize,
+    family: u8,
+    identity: Identity,
+}
+
+/// The entries that fit any of `flows`, in the namespace of `socket`.
+pub(crate) fn find(socket: &mut Socket, flows: &[Flows]) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for family in [AF_INET, AF_INET6].into_iter().filter(|it| flows.iter().any(|one| one.family() == *it)) {
+        let mut dump = Batch::new();
+        dump.message(GET, NLM_F_DUMP, &header(family), "list", "conntrack entries");
+        found.extend(socket.dump(&dump, |message| {
+            let entry = Attributes::after(message.body, 4);
+            let there = [DESTINATION, ANSWERED_FROM]
+                .map(|side| End { address: side.address(entry), port: side.port(entry) });
+            let fits = flows.iter().position(|one| one.family() == family && one.fits_ends(&there))?;
+            Some(Found { fits, family, identity: read(message, |_| true)? })
+        })?);
+    }
+    Ok(found)
+}
+
+/// Deletes entries that were found, and none that has come after them: of those that are gone by now nothing is deleted.
+pub(crate) fn delete_found(socket: &mut Socket, found: &[Found]) -> Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        let of_family = found.iter().filter(|entry| entry.family == family);
+        let entries: Vec<Identity> = of_family.map(|entry| entry.identity.clone()).collect();
+        delete_identified(socket, family, &entries)?;
+    }
+    Ok(())
+}
+
+fn delete_identified(socket: &mut Socket, family: u8, entries: &[Identity]) -> Result<()> {
     for chunk in entries.chunks(32) {
         let mut batch = Batch::new();
         for entry in chunk {
@@ -419,12 +478,22 @@ mod tests {
         .unwrap();
     }
 
-    /// By the kernel's filter where it has one that is right, and by the one here.
+    fn to_none() -> Flows {
+        Flows::FirstSentTo { ipv4: true, address: None, protocol: 17, port: 9 }
+    }
+
+    /// By the kernel's filter where it has one that is right, and by those here.
     #[test]
     fn both_ends_are_compared() {
         crate::namespace::in_new_netns(|| {
             let mut socket = watch();
-            let deletions: [fn(&mut Socket, &Flows) -> Result<()>; 2] = [delete_flows_on, delete_one_by_one];
+            let found_first = |socket: &mut Socket, flows: &Flows| {
+                let found = find(socket, &[to_none(), *flows])?;
+                assert!(found.iter().all(|entry| entry.fits == 1));
+                delete_found(socket, &found)
+            };
+            let deletions: [fn(&mut Socket, &Flows) -> Result<()>; 3] =
+                [delete_flows_on, delete_one_by_one, found_first];
             for delete in deletions {
                 for (here, other) in [("127.0.0.1", "127.0.0.2"), ("::1", "::2")] {
                     let (here, other): (IpAddr, IpAddr) = (here.parse().unwrap(), other.parse().unwrap());

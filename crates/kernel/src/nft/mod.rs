@@ -22,11 +22,11 @@ mod datatype;
 mod expression;
 mod monitor;
 mod read;
+mod sent;
 mod transaction;
 mod uapi;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -40,6 +40,7 @@ pub use expression::{
 };
 pub use monitor::{Loss, Monitor};
 pub use read::{SetInfo, element, elements, set_info, table_exists, tables, verdicts};
+pub use sent::delete_sent;
 pub use transaction::{Base, Chain, Element, Hook, Set, Transaction};
 
 use crate::namespace::{in_netns, open_pinned};
@@ -115,24 +116,50 @@ pub fn delete_table_in(netns: &Path, inode: u64, family: &str, table: &str) -> R
 
 /// Deletes an element whose comment names `holder`, and the conntrack entries that it made: in a map to
 /// `address . port`, the flows that were sent to that address and port. An element, set or table that is not there,
-/// or an element of another holder, counts as done.
+/// or an element of another holder, counts as done; then the entries go that are known to have been made by it,
+/// `sent`, as [`delete_sent`] deletes them.
 ///
 /// A key twice as long as the set's own is an interval: its first key, then its last.
-pub fn delete_element(family: &str, table: &str, set: &str, key: &[u8], holder: &str) -> Result<()> {
+pub fn delete_element(
+    family: &str,
+    table: &str,
+    set: &str,
+    key: &[u8],
+    holder: &str,
+    sent: Option<Flows>,
+) -> Result<()> {
     let family = family.parse()?;
     let socket = &mut Socket::open(Protocol::Netfilter)?;
-    let Some(info) = set_info(socket, family, table, set)? else { return Ok(()) };
-    let wanted = element_of_key(key, info.key_len);
-    let Some(there) = element(socket, family, table, set, &wanted)? else { return Ok(()) };
-    if !there.is_held_by(holder) {
+    if delete_held_element(socket, family, (table, set), key, holder)? {
         return Ok(());
+    }
+    sent.map_or(Ok(()), |flows| delete_sent(socket, family, set, holder, &[flows]))
+}
+
+/// The same by what is there alone. False: no element of `holder` is.
+fn delete_held_element(
+    socket: &mut Socket,
+    family: Family,
+    (table, set): (&str, &str),
+    key: &[u8],
+    holder: &str,
+) -> Result<bool> {
+    let Some(info) = set_info(socket, family, table, set)? else { return Ok(false) };
+    let wanted = element_of_key(key, info.key_len);
+    let Some(there) = element(socket, family, table, set, &wanted)? else { return Ok(false) };
+    if !there.is_held_by(holder) {
+        return Ok(false);
     }
     let mut change = Transaction::new();
     change.delete_elements(family, table, set, &[wanted]);
     absent_is_done(change.commit(socket))?;
     // After the deletion: before it, the next packet would make the entry again.
-    let flows = info.destination_map().and_then(|protocol_at| flows_through(&there, protocol_at));
-    flows.map_or(Ok(()), |flows| delete_flows_on(socket, &flows))
+    let destination = info.destination_map().and_then(|protocol_at| sent::destination(&there, protocol_at));
+    if let Some((protocol, to)) = destination {
+        let flows = Flows::AnsweredFrom { address: to.ip(), port: Some((protocol, to.port())) };
+        delete_flows_on(socket, &flows)?;
+    }
+    Ok(true)
 }
 
 fn element_of_key(key: &[u8], key_len: usize) -> Element {
@@ -142,18 +169,6 @@ fn element_of_key(key: &[u8], key_len: usize) -> Element {
         }
         _ => Element { key: key.to_vec(), ..Element::default() },
     }
-}
-
-/// The flows that an element of a map to `address . port` has sent there.
-fn flows_through(element: &Element, protocol_at: usize) -> Option<Flows> {
-    let protocol = *element.key.get(protocol_at)?;
-    let value = element.value.as_deref()?;
-    let (address, port) = match value.len() {
-        8 => (IpAddr::from(*value.first_chunk::<4>()?), value.get(4..6)?),
-        20 => (IpAddr::from(*value.first_chunk::<16>()?), value.get(16..18)?),
-        _ => return None,
-    };
-    Some(Flows::AnsweredFrom { address, port: Some((protocol, u16::from_be_bytes(port.try_into().ok()?))) })
 }
 
 fn absent_is_done(outcome: Result<()>) -> Result<()> {

@@ -38,17 +38,32 @@ pub fn set_info(socket: &mut Socket, family: Family, table: &str, set: &str) -> 
         .text(NFTA_SET_TABLE, table)
         .text(NFTA_SET_NAME, set);
     let mut found = None;
-    let outcome = socket.each(&batch, |message| {
-        let attributes = Attributes::after(message.body, 4);
-        let number = |kind| attributes.find(kind).and_then(|a| a.be32());
-        if let (NEWSET, Some(key_type), Some(key_len)) =
-            (message.kind, number(NFTA_SET_KEY_TYPE), number(NFTA_SET_KEY_LEN))
-        {
-            found =
-                Some(SetInfo { key_type, key_len: key_len as usize, data_type: number(NFTA_SET_DATA_TYPE) });
-        }
-    });
+    let outcome = socket.each(&batch, |message| found = read_set(message).or(found.take()));
     absent(outcome.map(|()| found))
+}
+
+fn read_set(message: Received<'_>) -> Option<SetInfo> {
+    let attributes = Attributes::after(message.body, 4);
+    let number = |kind| attributes.find(kind).and_then(|a| a.be32());
+    (message.kind == NEWSET).then_some(())?;
+    let (key_type, key_len) = (number(NFTA_SET_KEY_TYPE)?, number(NFTA_SET_KEY_LEN)?);
+    Some(SetInfo { key_type, key_len: key_len as usize, data_type: number(NFTA_SET_DATA_TYPE) })
+}
+
+/// The maps of a table whose elements say where flows are sent: their names, and where in their keys the protocol is.
+/// A table that is not there has none.
+pub(super) fn maps(socket: &mut Socket, family: Family, table: &str) -> Result<Vec<(String, usize)>> {
+    let mut batch = Batch::new();
+    let object = format!("nftables sets of {family} {table}");
+    batch
+        .message(GETSET, NLM_F_DUMP, &header(family.number(), 0), "list", object)
+        .text(NFTA_SET_TABLE, table);
+    let found = socket.dump(&batch, |message| {
+        let protocol_at = read_set(message)?.destination_map()?;
+        let name = Attributes::after(message.body, 4).find(NFTA_SET_NAME)?;
+        Some((name.text(), protocol_at))
+    });
+    Ok(absent(found.map(Some))?.unwrap_or_default())
 }
 
 /// The names of all tables of a family.

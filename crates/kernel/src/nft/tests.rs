@@ -40,16 +40,16 @@ fn elements_read_back_and_are_deleted_twice() {
         assert_eq!(there, [published(8080), published(8081)]);
 
         let key = published(8080).key;
-        delete_element("inet", "t", "publish", &key, "another")?;
+        delete_element("inet", "t", "publish", &key, "another", None)?;
         assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?.len(), 2);
         for _ in 0..2 {
-            delete_element("inet", "t", "publish", &key, "pod")?;
+            delete_element("inet", "t", "publish", &key, "pod", None)?;
         }
         assert_eq!(elements(&mut socket(), Family::Inet, "t", "publish")?, [published(8081)]);
         for _ in 0..2 {
             delete_table("inet", "t")?;
         }
-        delete_element("inet", "t", "publish", &key, "pod")?;
+        delete_element("inet", "t", "publish", &key, "pod", None)?;
         assert_eq!(listed(), "");
         Ok(())
     })
@@ -93,7 +93,7 @@ fn intervals_of_two_fields() {
         change.add_elements(Family::Inet, "t", "masq", &[element], true);
         change.commit(&mut socket())?;
         assert!(listed().contains("\"sx-0\" . 10.88.0.0/16"), "{}", listed());
-        delete_element("inet", "t", "masq", &[start, end].concat(), "net")?;
+        delete_element("inet", "t", "masq", &[start, end].concat(), "net", None)?;
         assert!(!listed().contains("sx-0"), "{}", listed());
         Ok(())
     })
@@ -300,6 +300,72 @@ fn chains_and_rules_of_others_are_read() {
     .unwrap();
 }
 
+/// What is known of them tells which they are; they stay where another leads by now.
+#[test]
+fn flows_go_without_their_element() {
+    in_new_netns(|| {
+        let mut change = Transaction::new();
+        publish_map(&mut change);
+        // Conntrack only watches once a rule needs it.
+        change.add_table(Family::Inet, "watch", true, None);
+        let base = Base { kind: "filter", hook: Hook::Output, priority: 0, accept: true };
+        change.add_chain(Family::Inet, "watch", &Chain { name: "output", base: Some(base) });
+        let state =
+            [Expression::Conntrack { key: Conntrack::State, to: Register::FIRST }, Expression::Counter];
+        change.add_rule(Family::Inet, "watch", "output", &state, None);
+        change.commit(&mut socket())?;
+        let mut batch = crate::netlink::Batch::new();
+        batch.set_link(&crate::netlink::SetLink::named("lo").up(true));
+        Socket::open(Protocol::Route)?.run(&batch)?;
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let send = || {
+            for port in [7001, 7002] {
+                udp.send_to(b"x", ("127.0.0.1", port)).unwrap();
+            }
+        };
+        let key = |port| Value::new().protocol(17).port(port).into_bytes();
+        let put = |port, holder: &str| {
+            let element = Element {
+                key: key(port),
+                value: Some(Value::new().address([127, 0, 0, 1].into()).port(7001).into_bytes()),
+                comment: Some(holder.into()),
+                ..Element::default()
+            };
+            let mut change = Transaction::new();
+            change.add_elements(Family::Inet, "t", "publish", &[element], true);
+            change.commit(&mut socket())
+        };
+        let answered_from = "127.0.0.1:7001".parse().unwrap();
+        let sent = Some(Flows::Sent { to: None, port: 7001, protocol: 17, answered_from });
+        let left = |sent: Option<Flows>| {
+            delete_element("inet", "t", "publish", &key(7001), "pod", sent)?;
+            conntrack::count()
+        };
+        send();
+        assert_eq!(left(None)?, 2);
+        // Another has the key, or leads there by a key of his own.
+        for port in [7001, 9] {
+            put(port, "another")?;
+            assert_eq!(left(sent)?, 2);
+            let mut change = Transaction::new();
+            let element = Element { key: key(port), ..Element::default() };
+            change.delete_elements(Family::Inet, "t", "publish", &[element]);
+            change.commit(&mut socket())?;
+        }
+        // One of its own is in nobody's way.
+        put(9, "pod")?;
+        assert_eq!(left(sent)?, 1);
+        send();
+        assert_eq!(conntrack::count()?, 2);
+        delete_table("inet", "t")?;
+        for _ in 0..2 {
+            assert_eq!(left(sent)?, 1);
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
 #[test]
 fn elements_that_others_delete_are_told_to_who_asks() {
     in_new_netns(|| {
@@ -335,7 +401,7 @@ fn deletions_are_told_and_elements_are_not() {
         change.add_elements(Family::Inet, "t", "publish", &[published(1)], true);
         change.commit(&mut socket())?;
         nft("add table ip other; add chain ip other c; add rule ip other c accept");
-        delete_element("inet", "t", "publish", &published(1).key, "pod")?;
+        delete_element("inet", "t", "publish", &published(1).key, "pod", None)?;
         assert_eq!(monitor.losses()?, []);
         let of = |family, table: &str| Loss::Of { family, table: table.into() };
         nft("flush table ip other");

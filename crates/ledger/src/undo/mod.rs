@@ -66,8 +66,9 @@ impl Effect {
                 .and_then(|mut socket| kernel::netlink::delete_routes_of(&mut socket, *protocol))
                 .map(drop),
             Self::Cgroup { path } => kernel::cgroup::destroy(path),
-            Self::NftElement { family, table, set, key, holder } => {
-                kernel::nft::delete_element(family, table, set, key, holder)
+            Self::NftElement { family, table, set, key, holder, sent } => {
+                let sent = sent.map(|sent| sent.flows());
+                kernel::nft::delete_element(family, table, set, key, holder, sent)
             }
             Self::NftTable { family, table } => kernel::nft::delete_table(family, table),
             Self::NetnsTable { netns, inode, family, table } => {

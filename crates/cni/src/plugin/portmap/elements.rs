@@ -1,8 +1,9 @@
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kernel::netlink::IpNet;
 use kernel::netlink::conntrack::Flows;
 use kernel::nft::{Element, Family, Value};
+use ledger::Sent;
 
 use super::chains::{
     HOSTPORTS4, HOSTPORTS4_ADDR, HOSTPORTS6, HOSTPORTS6_ADDR, MASQ_ALL4, MASQ_ALL6, conditions_of,
@@ -124,5 +125,68 @@ pub(super) fn target(element: &Element) -> Option<IpAddr> {
         8 => Some((*value.first_chunk::<4>()?).into()),
         20 => Some((*value.first_chunk::<16>()?).into()),
         _ => None,
+    }
+}
+
+/// The flows that an element sends to its container; none if it is no published port, or says not where it leads.
+pub(in crate::plugin) fn sent(held: &Held) -> Option<Sent> {
+    if !MAPS.contains(&held.set) {
+        return None;
+    }
+    let Element { key, value, .. } = &held.element;
+    let address = target(&held.element)?;
+    let [high, low, ..] = *value.as_deref()?.last_chunk::<4>()?;
+    let answered_from = SocketAddr::new(address, u16::from_be_bytes([high, low]));
+    // (address .) protocol . port, each of four bytes or more.
+    let (to, [protocol, _, _, _, high, low, ..]) = key.split_last_chunk::<8>()?;
+    let to = match to.len() {
+        0 => None,
+        4 => Some((*to.first_chunk::<4>()?).into()),
+        16 => Some((*to.first_chunk::<16>()?).into()),
+        _ => return None,
+    };
+    Some(Sent { protocol: *protocol, to, port: u16::from_be_bytes([*high, *low]), answered_from })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(mapping: &str, address: &str) -> Held {
+        let mappings = PortMapping::parse(mapping).unwrap();
+        let addresses: [IpNet; 1] = [address.parse().unwrap()];
+        let published = publications(&mappings, &addresses, "n/a/eth0");
+        published[0].held.clone()
+    }
+
+    #[test]
+    fn what_a_publication_sends_is_read_from_its_element() {
+        for (mapping, address, protocol, to, answered_from) in [
+            ("8080:80", "10.5.0.2/24", 6, None, "10.5.0.2:80"),
+            ("0.0.0.0:8080:80/udp", "10.5.0.2/24", 17, None, "10.5.0.2:80"),
+            ("192.0.2.1:8080:65535", "10.5.0.2/24", 6, Some("192.0.2.1"), "10.5.0.2:65535"),
+            ("8080:80", "fd05::2/64", 6, None, "[fd05::2]:80"),
+            ("[2001:db8::1]:8080:80/sctp", "fd05::2/64", 132, Some("2001:db8::1"), "[fd05::2]:80"),
+        ] {
+            let to: Option<IpAddr> = to.map(|to| to.parse().unwrap());
+            let expected = Sent { protocol, to, port: 8080, answered_from: answered_from.parse().unwrap() };
+            assert_eq!(sent(&published(mapping, address)), Some(expected), "{mapping}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_publication_sends_nothing() {
+        let mut held = published("8080:80", "10.5.0.2/24");
+        assert_eq!(sent(&Held { set: MASQ_ALL4, ..held.clone() }), None);
+        assert_eq!(sent(&conditions(&held)), None);
+        for len in [0, 7, 9, 11, 25] {
+            held.element.key = vec![1; len];
+            assert_eq!(sent(&held), None, "{len}");
+        }
+        let mut held = published("8080:80", "10.5.0.2/24");
+        for value in [None, Some(Vec::new()), Some(vec![1; 4]), Some(vec![1; 12])] {
+            held.element.value = value;
+            assert_eq!(sent(&held), None, "{held:?}");
+        }
     }
 }

@@ -12,14 +12,17 @@ use std::net::IpAddr;
 
 use kernel::netlink::conntrack::{Flows, delete_flows_on};
 use kernel::netlink::{Protocol as Netlink, Socket};
-use kernel::nft::Family;
+use kernel::nft::{self, Family};
 use ledger::Record;
 
 use super::interface::{all, broken, readable};
 use super::table::{Held, Part, Table};
 use crate::contract::{AddResult, Code, Error, Plugin, Request};
+use chains::HOSTPORTS4;
 pub(super) use conditions::CONDITIONS;
 use conf::{Conf, container_addresses};
+use elements::Publication;
+pub(super) use elements::sent;
 use publish::{Elements, admit, hairpin, publish};
 
 /// What it has in the table.
@@ -78,22 +81,34 @@ impl Plugin for Portmap {
             let addresses = container_addresses(previous);
             let publications = elements::publications(&conf.mappings, &addresses, &holder);
             let made = Elements::of(&conf, &publications, &addresses, &holder).all();
-            let held = table.of_those(made, &mut socket)?;
+            let held = table.of_those(made.iter().cloned(), &mut socket)?;
             unpublish(&table, &held, &mut socket)?;
+            if held.len() < made.len() {
+                delete_lost(&publications, &held, &holder, &mut socket)?;
+                table.undone(&made, record)?;
+            }
             return table.undone(&held, record);
         }
         // ADD refused what cannot be read here, unless it was told something else: then only looking at all helps.
         let mappings = conf::mappings(&keys).ok();
         // The result of ADD is known, and with it that no port was asked for.
         let known = request.previous.is_some() || keys.get("runtimeConfig").is_some();
-        let mut held = match mappings.filter(|mappings| known || !mappings.is_empty()) {
-            Some(mappings) => table.of_those(elements::possible(&mappings, &holder), &mut socket)?,
+        let mut held = match mappings.as_ref().filter(|mappings| known || !mappings.is_empty()) {
+            Some(mappings) => table.of_those(elements::possible(mappings, &holder), &mut socket)?,
             None => table.held(&elements::held_sets(), |element| element.is_held_by(&holder), &mut socket)?,
         };
         let masquerades = targets(&held).into_iter().map(|address| elements::masq_all(address, &holder));
         held.extend(table.of_those(masquerades.collect::<Vec<_>>(), &mut socket)?);
-        let freed = unpublish(&table, &held, &mut socket).and_then(|()| table.undone(&held, record));
-        all([freed, read])
+        let freed = match request.previous.map(container_addresses) {
+            Some(addresses) => {
+                let mappings = mappings.as_deref().unwrap_or_default();
+                let publications = elements::publications(mappings, &addresses, &holder);
+                unpublish(&table, &held, &mut socket)
+                    .and_then(|()| delete_lost(&publications, &held, &holder, &mut socket))
+            }
+            None => unpublish_unknown(&table, &held, &mut socket),
+        };
+        all([freed.and_then(|()| table.undone(&held, record)), read])
     }
 
     fn check(&self, request: &Request<'_>) -> Result<(), Error> {
@@ -139,7 +154,7 @@ impl Plugin for Portmap {
         let holders = request.valid_holders()?;
         let mut socket = Socket::open(Netlink::Netfilter)?;
         let stale = table.stale(&elements::held_sets(), &holders, &mut socket)?;
-        unpublish(&table, &stale, &mut socket)?;
+        unpublish_unknown(&table, &stale, &mut socket)?;
         // A DEL may have been killed before it came to that.
         conditions::sweep(&table.name, &mut socket)
     }
@@ -175,7 +190,37 @@ fn unpublish(table: &Table, held: &[Held], socket: &mut Socket) -> Result<(), Er
     if held.iter().any(|one| elements::is_conditions(one.set)) {
         conditions::sweep(&table.name, socket)?;
     }
+    delete_flows(held, socket)
+}
+
+/// [`unpublish`] where no result tells of the elements once they are gone. A kill in between leaves no more than the
+/// flows that have begun since they were about to go: those of before go first.
+fn unpublish_unknown(table: &Table, held: &[Held], socket: &mut Socket) -> Result<(), Error> {
+    delete_flows(held, socket)?;
+    unpublish(table, held, socket)
+}
+
+/// Deletes all flows to where elements lead, in one pass an address.
+fn delete_flows(held: &[Held], socket: &mut Socket) -> Result<(), Error> {
     targets(held)
         .into_iter()
         .try_for_each(|address| Ok(delete_flows_on(socket, &Flows::AnsweredFrom { address, port: None })?))
+}
+
+/// Deletes what publications have sent to addresses that none of `held`, which were there just now, leads to: a DEL was
+/// killed between elements and flows, or somebody has flushed the ruleset.
+///
+/// Whether the container still has the address is not known here: the DEL before may have come as far as to give it back.
+/// So only these very flows go, and not where an element of another leads there.
+fn delete_lost(
+    publications: &[Publication<'_>],
+    held: &[Held],
+    holder: &str,
+    socket: &mut Socket,
+) -> Result<(), Error> {
+    let done = targets(held);
+    let sent = publications.iter().filter_map(|one| sent(&one.held));
+    let lost = sent.filter(|sent| !done.contains(&sent.answered_from.ip()));
+    let flows: Vec<Flows> = lost.map(|sent| sent.flows()).collect();
+    Ok(nft::delete_sent(socket, Family::Inet, HOSTPORTS4, holder, &flows)?)
 }

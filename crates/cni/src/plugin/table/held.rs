@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::Table;
 use crate::contract::{Error, Holders};
+use crate::plugin::portmap;
 
 /// An element of one of the tables' sets and maps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,13 +137,15 @@ impl Table {
         Ok(held.iter().try_for_each(|one| record.undone(&self.effect(one)))?)
     }
 
-    fn effect(&self, Held { family, set, element }: &Held) -> Effect {
+    fn effect(&self, held: &Held) -> Effect {
+        let Held { family, set, element } = held;
         Effect::NftElement {
             family: family.to_string(),
             table: self.name.clone(),
             set: (*set).to_owned(),
             key: element.key.clone(),
             holder: element.comment.clone().unwrap_or_default(),
+            sent: portmap::sent(held),
         }
     }
 

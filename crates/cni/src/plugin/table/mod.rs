@@ -188,6 +188,7 @@ impl Table {
                     set: set.into(),
                     key: [element.key.as_slice(), element.key_end.as_deref().unwrap_or_default()].concat(),
                     holder: name.clone(),
+                    sent: None,
                 })?;
                 if self.put_interval(set, &element, socket)? {
                     break;
