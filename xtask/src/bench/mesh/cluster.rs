@@ -116,7 +116,8 @@ impl Cluster {
         command
     }
 
-    fn at() -> Result<At> {
+    /// Where the Services are.
+    pub(super) fn at() -> Result<At> {
         let at = |address: &str| -> Result<SocketAddr> { Ok(SocketAddr::new(address.parse()?, 80)) };
         Ok(At { http: at(WEB[0])?, rpc: Some(at(SHOP[0])?), bulk: at(STORE)? })
     }
