@@ -13,7 +13,6 @@
 mod backend;
 mod cluster;
 mod envoy;
-mod guard;
 mod load;
 mod measure;
 mod peers;
@@ -38,7 +37,6 @@ use crate::packages;
 use crate::program::released;
 use backend::Backend;
 use cluster::Cluster;
-use guard::Guard;
 use load::Cost;
 use peers::{Envoy, Peer};
 use place::{Place, Running, raise_limit};
@@ -71,8 +69,7 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
     let envoy = Envoy::find();
     raise_limit()?;
     let meter = Meter::new()?;
-    let place = Place::new()?;
-    let _guard = Guard::start(&meter, place.folder())?;
+    let place = Place::new(&meter)?;
     let backend = Backend::start(&place)?;
     let stand = Stand {
         cluster: Cluster::start(&program, &meter, &place)?,
