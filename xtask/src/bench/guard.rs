@@ -176,7 +176,7 @@ mod tests {
             ["cgroup", "nowhere"].map(|name| self.place.path().join(name))
         }
 
-        /// What `command` writes there is found when the guard has ended.
+        /// Has a mark made by what takes back what a folder is for.
         fn marks(&self, folder: &Path) {
             let at = folder.join("instance");
             std::fs::create_dir(&at).unwrap();
