@@ -33,6 +33,8 @@ pub(super) fn again() -> Result<()> {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--propagation", "private", "sh", "-c", SETUP, "sh"]);
     unshare.arg(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(MARK, "1");
+    // What it becomes ends with this, and what that has begun is taken away by its guard.
+    kernel::command::dies_with_thread(&mut unshare);
     let status = unshare.status().map_err(|e| format!("cannot run unshare: {e}"));
     if made {
         let _ = std::fs::remove_dir(CNI);

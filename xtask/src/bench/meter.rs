@@ -1,4 +1,5 @@
-//! CPU time and memory of everything that is started in one cgroup, detached children included.
+//! CPU time and memory of everything that is started in one cgroup, detached children included. What is left of it is taken away, whatever ends this process
+//! ([`Guard`]).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -6,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use super::guard::Guard;
 use crate::Result;
 use crate::program::shown;
 
@@ -17,6 +17,7 @@ pub(crate) struct Meter {
     /// Its directory in each hierarchy, and the one this process is in.
     dirs: Vec<(PathBuf, PathBuf)>,
     usage: Usage,
+    guard: Guard,
 }
 
 enum Usage {
@@ -27,7 +28,7 @@ enum Usage {
 }
 
 impl Meter {
-    /// Makes the cgroup; removed when this is dropped.
+    /// Makes the cgroup; what is in it is killed, and it is removed, when this is dropped or this process ends.
     pub(crate) fn new() -> Result<Self> {
         let name = format!("sextant-bench-{}", std::process::id());
         let own = std::fs::read_to_string("/proc/self/cgroup")?;
@@ -59,6 +60,8 @@ impl Meter {
                 usage
             }
         };
+        // Before anything is there. Runtimes that are given it as a parent make it in the other hierarchies, too.
+        let guard = Guard::start(&roots().iter().map(|root| root.join(&name)).collect::<Vec<_>>())?;
         for (dir, _) in &dirs {
             std::fs::create_dir_all(dir).map_err(|e| format!("cannot create {}: {e}", dir.display()))?;
             // What else runs here should not decide: where the file is, a high share.
@@ -69,7 +72,7 @@ impl Meter {
                 }
             }
         }
-        Ok(Self { name, dirs, usage })
+        Ok(Self { name, dirs, usage, guard })
     }
 
     /// The cgroup's path below each root, to be given to runtimes as the parent of theirs: what they move elsewhere
@@ -115,21 +118,16 @@ impl Meter {
         Ok(text.lines().map(str::parse).collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Its directories, one in each hierarchy.
-    pub(crate) fn places(&self) -> Vec<PathBuf> {
-        self.dirs.iter().map(|(inside, _)| inside.clone()).collect()
+    /// A new folder on a disk (below /var/tmp), which goes with what is held, and whatever ends this process.
+    pub(crate) fn folder(&self) -> Result<tempfile::TempDir> {
+        // Short: sockets lie below it, and their paths may have 107 bytes.
+        let made = tempfile::Builder::new().prefix("").rand_bytes(4).tempdir_in(self.guard.folder());
+        Ok(made.map_err(|e| format!("cannot create a folder in {}: {e}", self.guard.folder().display()))?)
     }
 
-    /// Kills what a contest that failed has left, in cgroups below too.
-    pub(crate) fn kill(&self) {
-        let Some((dir, _)) = self.dirs.first() else { return };
-        let below = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-        for dir in below.filter(|path| path.is_dir()).chain([dir.clone()]) {
-            let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-            for pid in text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)) {
-                let _ = kill_process(pid, Signal::KILL);
-            }
-        }
+    /// Has a folder elsewhere go as well, whatever ends this process.
+    pub(crate) fn takes(&self, folder: &Path) -> Result<()> {
+        self.guard.takes(folder)
     }
 
     /// The cgroups below, in every hierarchy.
@@ -167,7 +165,8 @@ impl Meter {
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        // Runtimes that were given it as a parent made it in the other hierarchies too.
+        self.guard.end();
+        // Where somebody has ended the guard.
         roots().into_iter().for_each(|root| remove(&root.join(&self.name)));
     }
 }

@@ -9,6 +9,7 @@ mod cpi;
 mod csi;
 pub(crate) mod disk;
 mod ended;
+mod guard;
 mod mesh;
 mod meter;
 mod oci;
@@ -130,7 +131,11 @@ fn nothing() -> Result<()> {
 /// Runs this command once more as an optimised program: its clients are what servers are measured with.
 fn optimised() -> Result<()> {
     cargo(["build", "--quiet", "--profile", CLIENTS, "--locked", "--package", "xtask"])?;
-    call(Command::new(built(CLIENTS)?.join("xtask")).args(std::env::args_os().skip(1)))
+    let mut again = Command::new(built(CLIENTS)?.join("xtask"));
+    again.args(std::env::args_os().skip(1));
+    // Who cuts this one means all of it.
+    kernel::command::dies_with_thread(&mut again);
+    call(&mut again)
 }
 
 /// The middle one, or what is between the two in the middle.

@@ -34,6 +34,11 @@ impl Site {
         Ok(Self { dir, program: product.sextant(), product, registry })
     }
 
+    /// All of it.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }

@@ -12,13 +12,13 @@ use crate::h2::frame::write;
 use crate::h2::{Code, Connection};
 use crate::identity::{ALPN, proved};
 use crate::reactor::{Buffer, Reactor, Socket};
-use crate::tls::{ADDED, AT_ONCE, RECORD, Tls};
+use crate::tls::{ADDED, AT_ONCE, RECORD, RECORDS, Tls};
 
 /// After so many looks without a wait the other tasks have their turn.
 const TURNS: usize = 8;
 
-/// The most that is read at a time, in bytes: records as they are sent at once, and as many again.
-const HEARD: usize = 2 * (AT_ONCE + AT_ONCE / RECORD * ADDED);
+/// The most that is read at a time, in bytes: records as they are filled at a time.
+const HEARD: usize = RECORDS * (RECORD + ADDED);
 
 /// How far a connection is.
 #[derive(Debug)]

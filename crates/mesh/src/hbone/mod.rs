@@ -13,7 +13,7 @@ mod streams;
 mod tests;
 
 pub(crate) use link::{Asked, Denied, Link, NoStream};
-pub(crate) use stream::PIECES;
+pub(crate) use stream::{FILLED, PIECES};
 
 use std::time::Duration;
 

@@ -9,12 +9,14 @@ use super::streams::Flow;
 use crate::h2::Code;
 use crate::h2::frame::HEAD;
 use crate::reactor::{Came, Carried, Sink};
-use crate::tls::{AT_ONCE, RECORD};
+use crate::tls::{AT_ONCE, RECORD, RECORDS};
 
 /// The most that is sent in one frame: with its head it fills a record of TLS, so who reads the record has all of the frame.
 pub(super) const PIECE: usize = RECORD - HEAD;
 /// What is best sent at a time: it is encrypted at once, and no record is left that is not full.
 pub(crate) const PIECES: usize = AT_ONCE / RECORD * PIECE;
+/// What is read at a time where it is read to where it is sent from.
+pub(crate) const FILLED: usize = RECORDS * PIECE;
 
 /// It is released when this is dropped.
 pub(super) struct Stream {

@@ -10,7 +10,7 @@ use std::task::Poll;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::Proxy;
-use crate::hbone::PIECES;
+use crate::hbone::{FILLED, PIECES};
 use crate::reactor::{Elapsed, Filled, Led, Reactor, Socket};
 use crate::telemetry::add;
 
@@ -209,7 +209,7 @@ impl<'a> Flow<'a> {
             }
             if self.bulk && self.from.splices() && !self.to.splices() {
                 (self.piece, self.filled) = (Vec::new(), false);
-                match self.fill(most) {
+                match self.fill(usize::try_from(self.left).unwrap_or(FILLED).min(FILLED)) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(torn)) => return Poll::Ready(Err(torn)),
                     Poll::Pending => return Poll::Pending,

@@ -28,8 +28,8 @@ pub use records::{Keys, Records};
 
 /// The most that is encrypted at a time, in bytes: what the kernel takes at once of a connection that is not slow.
 pub(crate) const AT_ONCE: usize = 64 << 10;
-/// So many records are that.
-const RECORDS: usize = AT_ONCE / RECORD;
+/// So many records are filled at a time: the fewer calls there are, and the fewer times whoever reads is woken, the less a byte costs.
+pub(crate) const RECORDS: usize = 16;
 /// For a message of the handshake at first.
 const MESSAGE: usize = 4 << 10;
 /// What the records of a handshake may have more than what they are decrypted to (RFC 5246, 6.2.3, which is what rustls goes by until it knows better).
@@ -231,7 +231,7 @@ impl Tls {
     }
 
     /// Has bytes read to where they are encrypted, in records that each begin with what `head` says of the length of the rest of it, and says how many
-    /// were read. They are as many as fit into [`AT_ONCE`], and no more than `most`.
+    /// were read. They are as many as fit into [`RECORDS`], and no more than `most`.
     ///
     /// # Errors
     /// The connection cannot go on.

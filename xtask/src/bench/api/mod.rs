@@ -45,12 +45,12 @@ async fn contest(bench: &Bench, meter: &Meter, sides: &[Side]) -> Result<Outcome
             let told = |e: Box<dyn std::error::Error>| format!("{}, round {round}: {e}", side.name());
             one(side, meter, rounds).await.map_err(told)?;
         }
-        let place = place()?;
+        let place = meter.folder()?;
         let etcd = side::start_etcd(Path::new("etcd"), meter, place.path()).await?;
         puts.push(load::puts(&etcd.endpoint, meter).await?);
     }
     for (side, rounds) in sides.iter().zip(&mut all) {
-        let place = place()?;
+        let place = meter.folder()?;
         let server = side.start(meter, place.path()).await?;
         rounds.idle = Some(idle(&server, meter).await?);
     }
@@ -59,7 +59,8 @@ async fn contest(bench: &Bench, meter: &Meter, sides: &[Side]) -> Result<Outcome
 
 /// A new server, and a round of it.
 async fn one(side: &Side, meter: &Meter, rounds: &mut Rounds) -> Result<()> {
-    let place = place()?;
+    // On a disk: what is kept is to be kept.
+    let place = meter.folder()?;
     let server = side.start(meter, place.path()).await?;
     rounds.ready.push(server.ready);
     let watch = meter.watch();
@@ -76,9 +77,4 @@ async fn idle(server: &Running, meter: &Meter) -> Result<Idle> {
     tokio::time::sleep(IDLE).await;
     let cpu = (meter.cpu()? - before).as_secs_f64() * 1e3 / began.elapsed().as_secs_f64();
     Ok(Idle { resident: server.resident() as f64, cpu })
-}
-
-/// Where a server keeps its things: on a disk, for what is kept is to be kept.
-fn place() -> Result<tempfile::TempDir> {
-    Ok(tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?)
 }

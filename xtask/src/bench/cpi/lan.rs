@@ -3,7 +3,7 @@
 
 use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,9 @@ use testkit::netns::{Netns, addresses, change, index, join};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
+use super::super::Meter;
+use super::super::api::side::spawn;
+use super::super::ended::Ended;
 use crate::Result;
 
 /// The nodes, by their numbers.
@@ -70,15 +73,12 @@ impl Lan {
         Ok(Self { switch, nodes, client, _servers: servers })
     }
 
-    /// How a program is started on a node; what it is started with follows. It is killed when the calling thread ends.
-    pub(super) fn command(&self, node: u8) -> Result<Command> {
+    /// Starts a program on a node, which says what it has to say into a file.
+    pub(super) fn start(&self, node: u8, meter: &Meter, command: Command, log: &Path) -> Result<Ended> {
         let host = self.nodes.get(usize::from(node)).ok_or("no such node")?;
-        let mut command = Command::new("nsenter");
-        // Not by a thread that has gone there: what it starts would end with it.
-        command.arg(format!("--net=/proc/{}/fd/{}", std::process::id(), host.as_fd().as_raw_fd()));
-        command.arg("--");
-        kernel::command::dies_with_thread(&mut command);
-        Ok(command)
+        // A thread hands its network on to what it starts.
+        let started = host.run(move || spawn(meter, command, log).map_err(|e| e.to_string()));
+        Ok(started?)
     }
 
     /// Takes a node's cable out, or puts it in.

@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -39,7 +40,7 @@ pub(super) struct Metal {
 
 pub(super) async fn round(program: &Path, meter: &Meter) -> Result<Metal> {
     // What is held here ends in the other order: first the programs, at last their folder.
-    let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
+    let place = meter.folder()?;
     let place = place.path();
     let (_api, endpoint, _) = serve(program, meter, place, &[]).await?;
     let lan = Lan::new(API)?;
@@ -51,18 +52,17 @@ pub(super) async fn round(program: &Path, meter: &Meter) -> Result<Metal> {
         let name = format!("node-{node}");
         let object = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}});
         post(&mut client, "/api/v1/nodes", &object).await?;
-        let mut services = lan.command(node)?;
-        services.arg(program).arg("--data-dir").arg(place.join("data"));
+        let mut services = Command::new(program);
+        services.arg("--data-dir").arg(place.join("data"));
         // Each node is an instance of its own.
         services.arg("--run-dir").arg(place.join(format!("run-{node}")));
         services.args(["services", "--node", &name, "--no-dns", "--announce"]).arg(&file);
         services.arg("--kubeconfig").arg(kubeconfig(place));
-        programs.push(spawn(meter, services, &place.join(format!("{name}.log")))?);
+        programs.push(lan.start(node, meter, services, &place.join(format!("{name}.log")))?);
     }
     let mut control = sextant(program, place);
     control.args(["control", "--cloud-provider", "metal", "--cloud-config"]).arg(&file);
     control.arg("--kubeconfig").arg(kubeconfig(place));
-    kernel::command::dies_with_thread(&mut control);
     programs.push(spawn(meter, control, &place.join("control.log"))?);
     for (log, words) in [
         ("node-0.log", "all Services are reached"),

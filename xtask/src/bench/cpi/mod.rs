@@ -34,13 +34,7 @@ pub(super) fn cpi(bench: &Bench) -> Result<Report> {
     };
     let meter = Meter::new()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let (rounds, metal) = runtime.block_on(async {
-        tokio::select! {
-            done = rounds(&program, &meter, bench.rounds()) => done,
-            // What runs is ended on the way out.
-            () = grpc::process::told_to_end() => Err("it was told to end".into()),
-        }
-    })?;
+    let (rounds, metal) = runtime.block_on(rounds(&program, &meter, bench.rounds()))?;
     Report::of(&Outcome::new(&rounds, &metal))
 }
 

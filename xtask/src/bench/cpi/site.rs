@@ -32,7 +32,7 @@ pub(super) struct Site {
 impl Site {
     /// Without controllers.
     pub(super) async fn start(program: &Path, meter: &Meter) -> Result<Self> {
-        let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
+        let place = meter.folder()?;
         let audit = place.path().join("audit.log");
         let more = ["--audit-log-size".as_ref(), LOG.as_ref(), "--audit-log".as_ref(), audit.as_os_str()];
         let (api, endpoint, _) = serve(program, meter, place.path(), &more).await?;
@@ -58,7 +58,6 @@ impl Site {
             "--allocate-node-cidrs",
         ]);
         control.arg("--kubeconfig").arg(kubeconfig(place));
-        kernel::command::dies_with_thread(&mut control);
         self.control = Some(spawn(meter, control, &place.join("control.log"))?);
         self.beside = Some(meter.beside()?);
         Ok(())

@@ -76,7 +76,10 @@ impl Cluster {
         // Of one command, which waits until the kinds of the first are there.
         let objects = file(folder, "objects.yaml", &objects().to_string())?;
         let mut apply = cluster.command(folder, RUN);
-        quiet(apply.args(["apply", "-f"]).arg(root().join("crates/smi/crds")).arg("-f").arg(objects))?;
+        apply.args(["apply", "-f"]).arg(root().join("crates/smi/crds")).arg("-f").arg(objects);
+        // It is not among what is measured, and not to wait for an API server that was taken away.
+        kernel::command::dies_with_thread(&mut apply);
+        quiet(&mut apply)?;
         aside(|runtime| runtime.block_on(tell_addresses(folder)).map_err(|e| e.to_string()))?;
         let (plugins, none) = (folder.join("plugins"), folder.join("csi.sock"));
         std::fs::create_dir(&plugins)?;
@@ -116,7 +119,8 @@ impl Cluster {
         command
     }
 
-    fn at() -> Result<At> {
+    /// Where the Services are.
+    pub(super) fn at() -> Result<At> {
         let at = |address: &str| -> Result<SocketAddr> { Ok(SocketAddr::new(address.parse()?, 80)) };
         Ok(At { http: at(WEB[0])?, rpc: Some(at(SHOP[0])?), bulk: at(STORE)? })
     }

@@ -43,6 +43,8 @@ const CALL: &str = "http://rpc.default.svc.cluster.local/bench.Shop/Order";
 pub(super) struct Cost {
     /// Microseconds of CPU time for each request, seconds for each GB.
     pub(super) cpu: f64,
+    /// What of it was outside the kernel.
+    pub(super) user: f64,
     /// Requests, or GB, a second.
     pub(super) rate: f64,
 }
@@ -138,13 +140,14 @@ where
     W: Future<Output = Result<(C, usize)>> + Send + 'static,
 {
     together(&mut connections, Instant::now() + WARM, &work).await?;
-    let (before, began) = (measure::cpu(pids)?, Instant::now());
+    let (before, began) = (measure::used(pids)?, Instant::now());
     let count = together(&mut connections, began + TIME, &work).await?;
-    let (used, took) = (measure::cpu(pids)?.saturating_sub(before), began.elapsed());
+    let (used, took) = (measure::used(pids)?.since(before), began.elapsed());
     if count == 0 {
         return Err(Error::other("nothing was answered"));
     }
-    Ok(Cost { cpu: used as f64 / 1e3 / count as f64, rate: count as f64 / took.as_secs_f64() })
+    let each = |time: u64| time as f64 / 1e3 / count as f64;
+    Ok(Cost { cpu: each(used.all), user: each(used.user), rate: count as f64 / took.as_secs_f64() })
 }
 
 /// Requests, each as soon as the one before it was answered.
@@ -320,14 +323,15 @@ pub(super) fn bulk(to: SocketAddr, pids: &[u32], received: &(dyn Fn() -> u64 + S
         let mut stream = TcpStream::connect(to).await?;
         let bytes = vec![b'x'; 256 << 10];
         send(&mut stream, &bytes, Instant::now() + WARM).await?;
-        let (before, taken, began) = (measure::cpu(pids)?, received(), Instant::now());
+        let (before, taken, began) = (measure::used(pids)?, received(), Instant::now());
         send(&mut stream, &bytes, began + TIME).await?;
-        let (used, took) = (measure::cpu(pids)?.saturating_sub(before), began.elapsed());
+        let (used, took) = (measure::used(pids)?.since(before), began.elapsed());
         let gigabytes = (received() - taken) as f64 / 1e9;
         if gigabytes == 0.0 {
             return Err(Error::other("nothing has come"));
         }
-        Ok(Cost { cpu: used as f64 / 1e9 / gigabytes, rate: gigabytes / took.as_secs_f64() })
+        let each = |time: u64| time as f64 / 1e9 / gigabytes;
+        Ok(Cost { cpu: each(used.all), user: each(used.user), rate: gigabytes / took.as_secs_f64() })
     })
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A client in a pod's network asks a backend over a link, through a proxy that stands where a sidecar stands: in the pod's network, on a processor of its own. Ours
 //! is `sextant mesh` as it is installed, which captures what the client sends to a Service; peers are asked at an address of loopback, which spares them the
-//! capture. Client and backend share the other processor. In each round each side is started anew; who begins changes.
+//! capture. Requests of HTTP/1.1 are measured once more where nobody is spared it: the client asks the Service's address of peers, too, and is led to them as
+//! sidecars' clients are (`redirect`). Both are judged. Client and backend share the other processor. In each round each side is started anew; who begins changes.
 //!
 //! The path of two proxies with identities, mTLS and a policy of requests between them is measured of two `sextant mesh`, each in a node's network of
 //! its own, with a control plane that signs for them, and of a pair of Envoys. Two relays that do nothing but encrypt and decrypt are the floor: what
@@ -12,11 +13,11 @@
 mod backend;
 mod cluster;
 mod envoy;
-mod guard;
 mod load;
 mod measure;
 mod peers;
 mod place;
+mod redirect;
 #[path = "../../../../crates/sextant/tests/mesh/runtime.rs"]
 #[allow(
     dead_code,
@@ -36,9 +37,10 @@ use crate::packages;
 use crate::program::released;
 use backend::Backend;
 use cluster::Cluster;
-use guard::Guard;
+use load::Cost;
 use peers::{Envoy, Peer};
 use place::{Place, Running, raise_limit};
+use redirect::Redirect;
 use table::{Outcome, Rounds, Row, Side};
 use wire::Wire;
 
@@ -67,8 +69,7 @@ pub(super) fn mesh(bench: &Bench) -> Result<Report> {
     let envoy = Envoy::find();
     raise_limit()?;
     let meter = Meter::new()?;
-    let place = Place::new()?;
-    let _guard = Guard::start(&meter, place.folder())?;
+    let place = Place::new(&meter)?;
     let backend = Backend::start(&place)?;
     let stand = Stand {
         cluster: Cluster::start(&program, &meter, &place)?,
@@ -136,6 +137,10 @@ impl Stand {
             Side::EnvoyPair => Peer::EnvoyPair(self.envoy()?),
             Side::Relays => Peer::Relays,
         };
+        let tables = redirect::beside(self.place.pod())?;
+        if !tables.is_empty() {
+            eprintln!("{} is measured with what tables in its pod cost: {}", side.name(), tables.join(", "));
+        }
         peer.start(&self.place, &self.meter, &self.backend)
     }
 
@@ -191,8 +196,12 @@ impl Stand {
         rounds.note(side, Row::Begun, measure::memory(&pids)? / 1000.0);
         let http = self.place.ask(|| load::http(at.http, &pids))?;
         rounds.note(side, Row::HttpCpu, http.cpu);
+        rounds.note(side, Row::HttpUser, http.user);
         rounds.note(side, Row::HttpRate, http.rate);
         rounds.note(side, Row::HttpLate, self.place.ask(|| load::paced(at.http))?);
+        if side.is_sidecar() {
+            rounds.note(side, Row::CapturedCpu, self.captured(side, &running)?.cpu);
+        }
         if let Some(rpc) = at.rpc {
             let calls = self.place.ask(|| load::calls(rpc, &pids))?;
             rounds.note(side, Row::RpcCpu, calls.cpu);
@@ -201,6 +210,20 @@ impl Stand {
         self.bulk(side, &running, rounds)?;
         rounds.note(side, Row::Loaded, measure::memory(&pids)? / 1000.0);
         running.end()
+    }
+
+    /// What requests cost that are asked at a Service's address, where ours is asked anyhow, and where a peer's client is led to it.
+    fn captured(&self, side: Side, running: &Running) -> Result<Cost> {
+        let (pids, service) = (running.pids(), Cluster::at()?.http);
+        let _led = match side {
+            Side::Sextant => None,
+            _ => Some(Redirect::begin(self.place.pod(), service, running.at.http.port())?),
+        };
+        // Without what leads there nobody answers at that address.
+        self.place.until(&mut [], "it answers at a Service's address", || {
+            self.place.asks(|| load::answers(service))
+        })?;
+        self.place.ask(|| load::http(service, &pids))
     }
 
     /// What bytes cost.

@@ -57,7 +57,7 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(meter: &Meter) -> Result<Self> {
         if sched_getaffinity(None)?.count() < 2 {
             return Err("the contest needs two processors, one of them for what is measured".into());
         }
@@ -70,9 +70,7 @@ impl Place {
             let (link, gateway) = (Some(index("eth0")), GATEWAY.parse().ok());
             change(|batch| batch.add_route(&Route { link, gateway, ..Route::to(everywhere) }));
         });
-        // Sockets lie below it, and their paths may have 107 bytes.
-        let folder = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
-        Ok(Self { pod, far, nodes: [Netns::new(), Netns::new()], folder })
+        Ok(Self { pod, far, nodes: [Netns::new(), Netns::new()], folder: meter.folder()? })
     }
 
     /// A folder that goes with this.

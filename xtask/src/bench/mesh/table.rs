@@ -51,6 +51,11 @@ impl Side {
         self != Self::Relays
     }
 
+    /// Whether it stands alone between client and backend, as a sidecar does that a client's connections are led to.
+    pub(super) fn is_sidecar(self) -> bool {
+        matches!(self, Self::Sextant | Self::Haproxy | Self::Nginx | Self::Envoy)
+    }
+
     /// Whether there are two with a policy between client and backend.
     pub(super) fn is_pair(self) -> bool {
         matches!(self, Self::SextantPair | Self::EnvoyPair)
@@ -61,6 +66,9 @@ impl Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(super) enum Row {
     HttpCpu,
+    HttpUser,
+    /// The same as the first, where each is asked at a Service's address.
+    CapturedCpu,
     HttpRate,
     HttpLate,
     RpcCpu,
@@ -74,8 +82,10 @@ pub(super) enum Row {
 }
 
 impl Row {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
         Self::HttpCpu,
+        Self::HttpUser,
+        Self::CapturedCpu,
         Self::HttpRate,
         Self::HttpLate,
         Self::RpcCpu,
@@ -91,6 +101,8 @@ impl Row {
     fn words(self) -> String {
         match self {
             Self::HttpCpu => "HTTP/1.1: us of CPU a request".into(),
+            Self::HttpUser => "HTTP/1.1: of it in user space: us".into(),
+            Self::CapturedCpu => "HTTP/1.1, captured: us of CPU a request".into(),
             Self::HttpRate => "HTTP/1.1: requests a second".into(),
             Self::HttpLate => format!("HTTP/1.1, {PACE} a second: p99 us"),
             Self::RpcCpu => "gRPC: us of CPU a call".into(),
@@ -107,7 +119,12 @@ impl Row {
     fn decimals(self) -> usize {
         match self {
             Self::HttpRate | Self::HttpLate | Self::RpcRate | Self::Readable => 0,
-            Self::HttpCpu | Self::RpcCpu | Self::Begun | Self::Loaded => 1,
+            Self::HttpCpu
+            | Self::HttpUser
+            | Self::CapturedCpu
+            | Self::RpcCpu
+            | Self::Begun
+            | Self::Loaded => 1,
             Self::BulkCpu | Self::BulkRate | Self::Connection => 2,
         }
     }
@@ -142,6 +159,8 @@ const fn beside(row: Row, ours: Side, peer: Side, most: f64) -> Promise {
 const PROMISES: &[Promise] = &[
     beside(Row::HttpCpu, Side::Sextant, Side::Envoy, 0.35),
     beside(Row::HttpCpu, Side::Sextant, Side::Haproxy, 1.0),
+    beside(Row::CapturedCpu, Side::Sextant, Side::Envoy, 0.35),
+    beside(Row::CapturedCpu, Side::Sextant, Side::Haproxy, 1.0),
     beside(Row::HttpLate, Side::Sextant, Side::Envoy, 1.0),
     beside(Row::HttpLate, Side::Sextant, Side::Haproxy, 1.0),
     beside(Row::HttpLate, Side::Sextant, Side::Nginx, 1.0),
@@ -207,13 +226,13 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "mesh: {} rounds, interleaved, medians; the proxy alone on its processor", self.rounds)?;
-        write!(f, "{:<36}", "")?;
+        write!(f, "{:<40}", "")?;
         for side in &self.sides {
             write!(f, " {:>12}", side.name())?;
         }
         writeln!(f)?;
         for Line { row, values } in &self.lines {
-            write!(f, "{:<36}", row.words())?;
+            write!(f, "{:<40}", row.words())?;
             for value in values {
                 match value {
                     Some(value) => write!(f, " {value:>12.*}", row.decimals())?,
@@ -286,5 +305,34 @@ mod tests {
         let outcome = Outcome::new(&rounds, 3, true);
         assert!(outcome.to_string().contains("at most 0.350 x Envoy: 0.360, NOT KEPT"), "{outcome}");
         assert!(outcome.to_string().ends_with("\nNOT KEPT\n"), "{outcome}");
+    }
+
+    #[test]
+    fn what_is_captured_is_judged_beside_what_is_not_and_user_time_is_not() {
+        let mut rounds = Rounds::default();
+        for side in Side::ALL {
+            for row in Row::ALL {
+                let is_ours = matches!(side, Side::Sextant | Side::SextantPair);
+                let value = if row == Row::Readable { 0.0 } else { 1.0 };
+                rounds.note(side, row, if is_ours { value * 0.2 } else { value });
+            }
+        }
+        // Time outside the kernel is told, and nothing is promised of it.
+        rounds.0.insert((Side::Sextant, Row::HttpUser), vec![5.0]);
+        let outcome = Outcome::new(&rounds, 1, true);
+        assert!(outcome.kept, "{outcome}");
+        assert!(outcome.to_string().contains("\nHTTP/1.1: of it in user space: us"), "{outcome}");
+        // At loopback haproxy may need less than ours does, which is captured: that is told as well.
+        rounds.0.insert((Side::Haproxy, Row::HttpCpu), vec![0.1]);
+        let text = Outcome::new(&rounds, 1, true).to_string();
+        let judged = "us of CPU a request, sextant mesh: at most 1.000 x haproxy: ";
+        assert!(text.contains(&format!("HTTP/1.1: {judged}2.000, NOT KEPT")), "{text}");
+        assert!(text.contains(&format!("HTTP/1.1, captured: {judged}0.200, kept")), "{text}");
+        assert!(text.ends_with("\nNOT KEPT\n"), "{text}");
+        rounds.0.insert((Side::Haproxy, Row::HttpCpu), vec![1.0]);
+        rounds.0.insert((Side::Haproxy, Row::CapturedCpu), vec![0.1]);
+        let text = Outcome::new(&rounds, 1, true).to_string();
+        assert!(text.contains(&format!("HTTP/1.1: {judged}0.200, kept")), "{text}");
+        assert!(text.contains(&format!("HTTP/1.1, captured: {judged}2.000, NOT KEPT")), "{text}");
     }
 }

@@ -40,11 +40,7 @@ pub(super) fn pods(bench: &Bench) -> Result<Report> {
     let meter = Meter::new()?;
     let (parent, logs) = (meter.parent(), site.path("logs"));
     let rig = Rig { meter: &meter, image: &image, parent: &parent, logs: &logs };
-    let outcome = contest(bench, &rig, &sides);
-    if outcome.is_err() {
-        meter.kill();
-    }
-    Report::of(&outcome?)
+    Report::of(&contest(bench, &rig, &sides)?)
 }
 
 fn contest(bench: &Bench, rig: &Rig<'_>, sides: &[Side; 2]) -> Result<Outcome> {

@@ -29,7 +29,7 @@ pub(super) struct Site {
 
 impl Site {
     pub(super) async fn start(program: &Path, meter: &Meter) -> Result<Self> {
-        let place = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
+        let place = meter.folder()?;
         network()?;
         let (api, endpoint, _) = serve(program, meter, place.path(), &[]).await?;
         let began = Instant::now();

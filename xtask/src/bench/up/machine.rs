@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::super::Meter;
 use super::super::api::client::{Connection, Endpoint};
+use super::super::guard::undone_by;
 use super::super::pods::pss;
 use crate::Result;
 use crate::program::quiet;
@@ -51,12 +52,14 @@ impl<'a> Machine<'a> {
     /// `sextant up` with these options, too.
     pub(super) fn start(runtime: &Runtime, place: &'a Place, meter: &Meter, more: &[&str]) -> Result<Self> {
         // On a disk: what is kept is to be kept.
-        let folder = tempfile::Builder::new().prefix("sextant-bench-").tempdir_in("/var/tmp")?;
+        let folder = meter.folder()?;
         let endpoint = Endpoint::plain(API);
         let mut machine = Self { place, folder, endpoint, ready: f64::NAN, is_down: false };
         let log = machine.folder.path().join("up.log");
         let mut up = machine.words(&["up", "--detach", "--node-name", "bench"]);
         up.args(more);
+        // Pods have cgroups of their own, which this one alone knows.
+        undone_by(&machine.words(&["down"]), machine.folder.path())?;
         up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
         let began = Instant::now();
         let mut child = meter.spawn(&mut up)?;
@@ -85,7 +88,10 @@ impl<'a> Machine<'a> {
 
     /// Runs a command of this instance to its end; what it printed.
     pub(super) fn command(&self, words: &[&str]) -> Result<String> {
-        quiet(&mut self.words(words))
+        let mut command = self.words(words);
+        // It is not among what is measured, and not to go on where this is cut.
+        kernel::command::dies_with_thread(&mut command);
+        quiet(&mut command)
     }
 
     async fn until_ready(&self, began: Instant) -> Result<f64> {

@@ -27,10 +27,11 @@ const IDLE: Duration = Duration::from_secs(10);
 
 pub(super) fn up(bench: &Bench) -> Result<Report> {
     packages::install(packages::NEEDED)?;
+    let meter = Meter::new()?;
     let site = Site::new()?;
+    meter.takes(site.dir())?;
     let image = format!("{}:latest", site.busybox()?);
     let program = laid_out(&site.path("dist"))?;
-    let meter = Meter::new()?;
     let place = Place { program, image, logs: site.path("logs"), parent: meter.parent() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let mut rounds = Vec::new();
