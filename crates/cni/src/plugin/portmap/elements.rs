@@ -39,7 +39,7 @@ impl Publication<'_> {
     pub(super) fn words(&self) -> String {
         let PortMapping { host_port, protocol, host_ip, .. } = self.mapping;
         match host_ip {
-            Some(ip) => format!("{}/{}", std::net::SocketAddr::new(*ip, *host_port), protocol.as_str()),
+            Some(ip) => format!("{}/{}", SocketAddr::new(*ip, *host_port), protocol.as_str()),
             None => format!("{host_port}/{}", protocol.as_str()),
         }
     }
