@@ -66,7 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("testkit", &["kernel", "ledger"]),
     // It asks our node and containerd for pods, and drivers for volumes, through the clients that any program may use, and is a cloud
     // provider as any program may be.
-    ("xtask", &["kernel", "ledger", "testkit", "cri", "csi", "cpi"]),
+    ("xtask", &["kernel", "ledger", "testkit", "grpc", "cri", "csi", "cpi"]),
 ];
 
 /// What any crate may use in its tests.

@@ -110,10 +110,7 @@ async fn what_is_missing_is_said_on_the_error_stream() {
     let target = Target::parse(&url).expect("a target");
     let started = WAYS[0].start(&target, requested(true, false, false, false)).await;
     let error = within(started.expect("streams").wait()).await.expect_err("no command");
-    assert!(
-        error.to_string().ends_with("did not open these streams within 2s: stdout, stderr"),
-        "{error}"
-    );
+    assert!(error.to_string().ends_with("did not open these streams within 2s: stdout, stderr"), "{error}");
 }
 
 #[tokio::test]
