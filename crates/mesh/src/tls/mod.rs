@@ -300,6 +300,11 @@ impl Tls {
         self.out.sent(count);
     }
 
+    /// Whether there is a buffer, for what is sent.
+    pub(crate) fn holds(&self) -> bool {
+        self.out.holds()
+    }
+
     /// Holds no buffer while there is nothing to be sent.
     pub(crate) fn rest(&mut self) {
         self.out.rest();
