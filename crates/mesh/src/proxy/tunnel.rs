@@ -343,14 +343,14 @@ pub(super) async fn tunnel(
     loop {
         let again = poll_fn(|_| {
             let mut again = false;
-            if flows.iter().any(Flow::is_torn) {
-                return Poll::Ready(Err(Torn::To));
-            }
+            let torn = flows.iter().any(Flow::is_torn);
             for (flow, done) in flows.iter_mut().zip(&mut done) {
                 if *done {
                     continue;
                 }
                 match flow.poll() {
+                    // What came before is passed on, but not as all there was.
+                    Poll::Ready(Ok(true)) if torn => return Poll::Ready(Err(Torn::To)),
                     Poll::Ready(Ok(true)) => {
                         flow.to.finish();
                         *done = true;
@@ -359,6 +359,9 @@ pub(super) async fn tunnel(
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                     Poll::Pending => {}
                 }
+            }
+            if torn {
+                return Poll::Ready(Err(Torn::To));
             }
             if again || done == [true, true] { Poll::Ready(Ok(again)) } else { Poll::Pending }
         })
@@ -462,7 +465,6 @@ mod tests {
             sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
             drop(far);
             while told.sink.borrow().as_ref().is_some_and(|sink| sink.write(&[IoSlice::new(b"x")]) > 0) {}
-            marks.readable();
         });
         let inside = reactor.clone();
         let ended = reactor.run(async move {
