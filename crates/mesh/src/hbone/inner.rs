@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::task::Poll;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::IDLE;
 use super::link::{Asked, Ended, Expect, Peer};
@@ -19,6 +19,10 @@ const TURNS: usize = 8;
 
 /// The most that is read at a time, in bytes: records as they are filled at a time.
 const HEARD: usize = RECORDS * (RECORD + ADDED);
+
+/// Streams on which so long nothing moves rest, and so do the buffers of their connection. At once would cost more than it brings: much comes in many
+/// pieces.
+const REST: Duration = Duration::from_secs(1);
 
 /// How far a connection is.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(super) struct Inner {
     reactor: Reactor,
     /// When the handshake is to be over.
     limit: Instant,
+    /// When something last came or went.
+    moved: Instant,
 }
 
 impl Inner {
@@ -63,6 +69,7 @@ impl Inner {
             came: Buffer::default(),
             reactor: reactor.clone(),
             limit,
+            moved: reactor.now(),
         }
     }
 
@@ -79,6 +86,9 @@ impl Inner {
                     return Poll::Ready(());
                 }
             };
+            if moved {
+                self.moved = now;
+            }
             if !self.streams.asked.is_empty() {
                 return Poll::Ready(());
             }
@@ -94,17 +104,15 @@ impl Inner {
         let until = match self.stage {
             Stage::Over(_) => return Poll::Ready(()),
             Stage::Reaching => self.limit,
-            Stage::Open(_) if !self.streams.flows.is_empty() || self.has_output() => return Poll::Pending,
+            Stage::Open(_) if self.has_output() => return Poll::Pending,
+            Stage::Open(_) if !self.streams.flows.is_empty() => return self.pause(now),
             Stage::Open(_) if self.streams.connection.is_leaving() => now,
             // Whoever opens streams ends it first: one that is opened as the other ends it would be lost.
             Stage::Open(_) if matches!(self.expect, Expect::Member) => self.streams.quiet + 2 * IDLE,
             Stage::Open(_) => self.streams.quiet + IDLE,
         };
         if now < until {
-            if self.came.is_empty() {
-                self.reactor.give_back(std::mem::take(&mut self.came));
-            }
-            self.tls.rest();
+            self.rest();
             self.reactor.wake_at(until);
             return Poll::Pending;
         }
@@ -114,6 +122,30 @@ impl Inner {
         };
         self.end(ended);
         Poll::Ready(())
+    }
+
+    /// Nothing can be done for the streams that there are now, and if that has been so for long nothing is held for them.
+    fn pause(&mut self, now: Instant) -> Poll<()> {
+        let until = self.moved + REST;
+        if now >= until {
+            self.rest();
+        } else if self.holds() {
+            self.reactor.wake_at(until);
+        }
+        Poll::Pending
+    }
+
+    /// Holds no buffer but for what has come in part.
+    fn rest(&mut self) {
+        if self.came.is_empty() {
+            self.reactor.give_back(std::mem::take(&mut self.came));
+        }
+        self.tls.rest();
+    }
+
+    /// Whether it has a buffer.
+    pub(super) fn holds(&self) -> bool {
+        !self.came.is_unused() || self.tls.holds()
     }
 
     /// Whether something is still to be sent.
@@ -136,8 +168,8 @@ impl Inner {
             Poll::Ready(Err(e)) => return Err(Ended::new(e.kind(), e.to_string())),
             Poll::Ready(Ok(_)) => {}
         }
-        if self.came.is_full() {
-            // More has come, and is read in larger pieces.
+        if self.came.is_full() && matches!(self.stage, Stage::Open(_)) {
+            // More has come, and is read in larger pieces; of nobody who has not proved who it is.
             self.came.widen(HEARD);
         }
         let Self { tls, streams, came, .. } = self;
@@ -219,6 +251,7 @@ impl Inner {
             .map_err(|e| Ended::new(io::ErrorKind::Other, format!("cannot encrypt what is sent: {e}")))?;
         if left > 0 {
             self.streams.serve(stream);
+            self.moved = self.reactor.now();
         }
         while left > 0 {
             let piece = left.min(PIECE);

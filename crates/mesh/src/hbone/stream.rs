@@ -92,11 +92,12 @@ impl Carried for Stream {
     fn fill(&self, most: usize, read: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
         let (filled, wakes) = {
             let mut inner = self.link.inner.borrow_mut();
+            let rested = !inner.holds();
             let filled = inner.fill(self.id, most, read);
-            let wakes = filled.is_err() || inner.has_output();
+            let wakes = filled.is_err() || inner.has_output() || (rested && inner.holds());
             (filled, wakes)
         };
-        // What is left, or what there is to be done at its end, is for its own task.
+        // What is left, or what there is to be done at its end, is for its own task; and that it rests again.
         if wakes {
             self.link.wake();
         }

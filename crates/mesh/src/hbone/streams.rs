@@ -172,6 +172,10 @@ impl Streams {
             Event::TooLarge { stream } => {
                 self.connection.reset(stream, Code::PROTOCOL_ERROR);
                 self.connection.release(stream);
+                // Whoever waits for the answer is told that there is none.
+                if let Some(flow) = self.flows.get_mut(&stream) {
+                    flow.tear();
+                }
             }
             Event::Data { stream, bytes, end } => self.data(stream, (bytes, end), gathered),
             Event::Trailers { stream } => {

@@ -297,6 +297,11 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Whether what has gone by itself has met an error: it is reset there, though it would read like an end.
+    fn is_torn(&self) -> bool {
+        self.led.as_ref().is_some_and(Led::is_gone)
+    }
+
     /// So much has gone where it goes.
     fn count(&self, moved: usize) {
         self.meters.iter().for_each(|meter| add(meter, moved as u64));
@@ -338,11 +343,14 @@ pub(super) async fn tunnel(
     loop {
         let again = poll_fn(|_| {
             let mut again = false;
+            let torn = flows.iter().any(Flow::is_torn);
             for (flow, done) in flows.iter_mut().zip(&mut done) {
                 if *done {
                     continue;
                 }
                 match flow.poll() {
+                    // What came before is passed on, but not as all there was.
+                    Poll::Ready(Ok(true)) if torn => return Poll::Ready(Err(Torn::To)),
                     Poll::Ready(Ok(true)) => {
                         flow.to.finish();
                         *done = true;
@@ -351,6 +359,9 @@ pub(super) async fn tunnel(
                     Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
                     Poll::Pending => {}
                 }
+            }
+            if torn {
+                return Poll::Ready(Err(Torn::To));
             }
             if again || done == [true, true] { Poll::Ready(Ok(again)) } else { Poll::Pending }
         })
@@ -386,4 +397,83 @@ pub(super) async fn carry(proxy: &Proxy, from: &Socket, to: &Socket, count: u64)
         }
     }
     if flow.left > 0 { Err(Torn::From) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{IoSlice, IoSliceMut};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use rustix::net::sockopt;
+
+    use super::*;
+    use crate::reactor::{Came, Carried, Sink};
+
+    /// What does not happen within this time does not happen.
+    const PATIENCE: Duration = Duration::from_secs(180);
+
+    /// A stream on which nothing comes but what is written where it leads.
+    #[derive(Default)]
+    struct Leading {
+        sink: RefCell<Option<Sink>>,
+        finished: Cell<bool>,
+    }
+
+    struct Stream(Rc<Leading>);
+
+    impl Carried for Stream {
+        fn take(&self, _: &mut dyn FnMut(&[u8]) -> usize) -> io::Result<Came> {
+            Ok(Came::Nothing)
+        }
+
+        fn send(&self, bytes: &[u8]) -> io::Result<Option<usize>> {
+            Ok(Some(bytes.len()))
+        }
+
+        fn fill(&self, _: usize, _: &mut dyn FnMut(&mut [IoSliceMut<'_>]) -> usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn lead(&self, to: Option<Sink>) {
+            *self.0.sink.borrow_mut() = to;
+        }
+
+        fn finish(&self) {
+            self.0.finished.set(true);
+        }
+
+        fn reset(&self) {}
+    }
+
+    #[test]
+    fn a_reset_that_a_stream_hears_in_writing_is_not_passed_on_as_an_end() {
+        let reactor = Reactor::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, _) = listener.accept().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let near = reactor.socket(near.into()).unwrap();
+        let (marks, leading) = (reactor.marks(), Rc::new(Leading::default()));
+        let stream = Socket::carried(&marks, Box::new(Stream(leading.clone())));
+        // What the task of the stream's connection does.
+        let (turns, told) = (reactor.clone(), leading.clone());
+        reactor.spawn(async move {
+            while told.sink.borrow().is_none() {
+                turns.yield_now().await;
+            }
+            sockopt::set_socket_linger(&far, Some(Duration::ZERO)).unwrap();
+            drop(far);
+            while told.sink.borrow().as_ref().is_some_and(|sink| sink.write(&[IoSlice::new(b"x")]) > 0) {}
+        });
+        let inside = reactor.clone();
+        let ended = reactor.run(async move {
+            let (pipes, meter) = (Rc::new(Pipes::default()), Cell::new(0));
+            let meters = [[&meter; 2]; 2];
+            let passed = tunnel(&inside, &near, &stream, &pipes, meters);
+            inside.before(Some(inside.now() + PATIENCE), passed).await
+        });
+        assert!(matches!(ended, Ok(Ok(Err(Torn::To)))), "{ended:?}");
+        assert!(!leading.finished.get());
+    }
 }

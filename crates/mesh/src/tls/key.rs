@@ -58,7 +58,8 @@ impl Suite {
     }
 }
 
-/// A key of one direction, and how many records it has protected. It is forgotten by aws-lc, which overwrites it, when this is dropped.
+/// A key of one direction, and how many records it has protected. When this is dropped aws-lc overwrites what it has of the key, as it does whatever it
+/// frees, and rustls has done so with the bytes that it gave. The initial vector is not overwritten, nor is what calls have left on the stack.
 pub struct Key {
     key: LessSafeKey,
     iv: [u8; 12],

@@ -125,7 +125,7 @@ impl Tls {
     ) -> Result<usize, Failure> {
         let taken = if matches!(self.side, Side::Records(_)) { 0 } else { self.shake(came)? };
         let Self { side: Side::Records(records), out, ready, closed, .. } = self else { return Ok(taken) };
-        match records.receive(came.get_mut(taken..).unwrap_or_default(), out, show) {
+        match records.receive(came.get_mut(taken..).unwrap_or_default(), show) {
             Ok(count) => {
                 *closed = records.is_closed();
                 Ok(taken + count)
@@ -298,6 +298,11 @@ impl Tls {
     /// So many bytes of the output were sent.
     pub(crate) fn sent(&mut self, count: usize) {
         self.out.sent(count);
+    }
+
+    /// Whether there is a buffer, for what is sent.
+    pub(crate) fn holds(&self) -> bool {
+        self.out.holds()
     }
 
     /// Holds no buffer while there is nothing to be sent.

@@ -43,6 +43,11 @@ impl Out {
         }
     }
 
+    /// Whether it holds memory.
+    pub(crate) fn holds(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
     /// Holds no memory while there is nothing to be sent.
     pub(crate) fn rest(&mut self) {
         if self.is_empty() {

@@ -93,6 +93,9 @@ pub struct Records {
     part: Vec<u8>,
     /// The peer sends nothing more, and has said so.
     closed: bool,
+    /// The peer has asked for another key of this side, which is told in front of the next data: once, however often it has asked (RFC 8446, 4.6.3).
+    /// An answer to each would pile up for a peer that asks and takes nothing.
+    asked: bool,
     /// Messages, and records without content, since data came.
     messages: u8,
     empty: u8,
@@ -115,7 +118,17 @@ impl Records {
     /// With the keys that the handshake has come to, and who makes the next ones.
     #[must_use]
     pub fn new(seal: Key, open: Key, keys: Box<dyn Keys>) -> Self {
-        Self { seal, open, keys, part: Vec::new(), closed: false, messages: 0, empty: 0, warnings: 0 }
+        Self {
+            seal,
+            open,
+            keys,
+            part: Vec::new(),
+            closed: false,
+            asked: false,
+            messages: 0,
+            empty: 0,
+            warnings: 0,
+        }
     }
 
     /// Whether the peer has said that it sends nothing more.
@@ -125,14 +138,13 @@ impl Records {
     }
 
     /// Takes the records of what came that are whole, decrypts them in place, and shows the data that they have. Gives how many bytes were taken.
-    /// What is owed as an answer is put behind what is to be sent.
+    /// Another key that is asked for is told by [`Records::send`], in front of the data.
     ///
     /// # Errors
     /// The connection cannot go on; [`Records::tell`] tells the peer why.
     pub fn receive<'a>(
         &mut self,
         came: &'a mut [u8],
-        out: &mut Out,
         show: &mut dyn FnMut(&'a [u8]),
     ) -> Result<usize, Fault> {
         let (all, mut rest) = (came.len(), came);
@@ -156,7 +168,7 @@ impl Records {
                     (self.messages, self.empty) = (0, 0);
                     show(content);
                 }
-                kind::HANDSHAKE => self.handshake(content, out)?,
+                kind::HANDSHAKE => self.handshake(content)?,
                 kind::ALERT => self.alert(content)?,
                 _ => return Err(Fault::Unexpected("a record of a kind that may not come")),
             }
@@ -164,19 +176,19 @@ impl Records {
     }
 
     /// What is no data and no alert.
-    fn handshake(&mut self, content: &[u8], out: &mut Out) -> Result<(), Fault> {
+    fn handshake(&mut self, content: &[u8]) -> Result<(), Fault> {
         if content.is_empty() {
             return Err(Fault::Unexpected("an empty record of a message"));
         }
         count(&mut self.empty, FRUITLESS, "too many records without data")?;
         if self.part.is_empty() {
-            let used = self.messages(content, out)?;
+            let used = self.messages(content)?;
             self.part.extend_from_slice(content.get(used..).unwrap_or_default());
             return Ok(());
         }
         self.part.extend_from_slice(content);
         let mut part = std::mem::take(&mut self.part);
-        let used = self.messages(&part, out)?;
+        let used = self.messages(&part)?;
         if used < part.len() {
             part.drain(..used);
             self.part = part;
@@ -185,7 +197,7 @@ impl Records {
     }
 
     /// Takes the messages that are whole; how many bytes they have.
-    fn messages(&mut self, bytes: &[u8], out: &mut Out) -> Result<usize, Fault> {
+    fn messages(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let mut used = 0;
         loop {
             let rest = bytes.get(used..).unwrap_or_default();
@@ -215,9 +227,7 @@ impl Records {
                 _ => return Err(Fault::Illegal("a KeyUpdate that asks for something else")),
             };
             self.open = self.keys.opening()?;
-            if asked {
-                self.update(out)?;
-            }
+            self.asked |= asked;
         }
     }
 
@@ -239,14 +249,14 @@ impl Records {
     fn update(&mut self, out: &mut Out) -> Result<(), Fault> {
         let next = self.keys.sealing()?;
         self.put(kind::HANDSHAKE, &[KEY_UPDATE, 0, 0, 1, 0], out)?;
-        self.seal = next;
+        (self.seal, self.asked) = (next, false);
         Ok(())
     }
 
-    /// Sees to it that the key may seal so many records more.
+    /// Sees to it that the key may seal so many records of data more, and is another one if the peer has asked for that.
     pub(super) fn renew(&mut self, records: usize, out: &mut Out) -> Result<(), Fault> {
         // One more than those is the word that there is another.
-        if self.seal.is_worn(records as u64 + 1) { self.update(out) } else { Ok(()) }
+        if self.asked || self.seal.is_worn(records as u64 + 1) { self.update(out) } else { Ok(()) }
     }
 
     /// The key that seals.

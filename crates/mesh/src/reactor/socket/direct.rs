@@ -26,11 +26,20 @@ pub(crate) enum Filled {
     Broken,
 }
 
+/// What has become of what a stream has written to where it leads.
+#[derive(Default)]
+struct Moved {
+    /// So many bytes have gone.
+    bytes: Cell<u64>,
+    /// It cannot be written to. The kernel says so once: whoever reads from there afterwards is told of an end.
+    gone: Cell<bool>,
+}
+
 /// Where a stream leads: a descriptor, which stays open for as long as this is there.
 pub(crate) struct Sink {
     fd: Rc<OwnedFd>,
     source: Rc<Source>,
-    moved: Rc<Cell<u64>>,
+    moved: Rc<Moved>,
 }
 
 impl std::fmt::Debug for Sink {
@@ -42,10 +51,10 @@ impl std::fmt::Debug for Sink {
 impl Sink {
     /// Whether it takes something, as far as is known.
     pub(crate) fn takes(&self) -> bool {
-        self.source.marks.get() & OUT != 0
+        self.source.marks.get() & OUT != 0 && !self.moved.gone.get()
     }
 
-    /// Writes as much as it takes, and says how much that was. Why it was not all is for its own task to find: that writes the rest.
+    /// Writes as much as it takes, and says how much that was. The rest is for its own task to write, which [`Led::is_gone`] tells if that cannot be.
     pub(crate) fn write(&self, pieces: &[IoSlice<'_>]) -> usize {
         let room: usize = pieces.iter().map(|piece| piece.len()).sum();
         let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
@@ -53,8 +62,11 @@ impl Sink {
         if matches!(sent, Err(Errno::AGAIN)) || sent.is_ok_and(|count| count < room) {
             self.source.marks.set(self.source.marks.get() & !OUT);
         }
+        if sent.is_err_and(|e| e != Errno::AGAIN) {
+            self.moved.gone.set(true);
+        }
         let count = sent.unwrap_or(0);
-        self.moved.set(self.moved.get() + count as u64);
+        self.moved.bytes.set(self.moved.bytes.get() + count as u64);
         count
     }
 }
@@ -62,13 +74,18 @@ impl Sink {
 /// That a stream leads to a descriptor; no more when this is dropped.
 pub(crate) struct Led<'a> {
     stream: &'a Socket,
-    moved: Rc<Cell<u64>>,
+    moved: Rc<Moved>,
 }
 
 impl Led<'_> {
     /// So many bytes have gone there since this was asked.
     pub(crate) fn take(&self) -> u64 {
-        self.moved.replace(0)
+        self.moved.bytes.replace(0)
+    }
+
+    /// Whether there was an error in writing there, which nobody else has heard of. An end that is read from there is none.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.moved.gone.get()
     }
 }
 
@@ -85,7 +102,7 @@ impl Socket {
     /// woken each time.
     pub(crate) fn lead(&self, to: &Self) -> Option<Led<'_>> {
         let (End::Carried(stream), End::Kernel(fd, _)) = (&self.end, &to.end) else { return None };
-        let moved = Rc::new(Cell::new(0));
+        let moved = Rc::<Moved>::default();
         stream.lead(Some(Sink { fd: fd.clone(), source: to.source.clone(), moved: moved.clone() }));
         Some(Led { stream: self, moved })
     }
