@@ -158,9 +158,9 @@ pub struct Settings {
     pub mirrors: usize,
     /// So many bytes of a request may wait for one copy of it, beside what came with its head. What is slower is given up.
     pub mirror_queue: usize,
-    /// So many may wait for all copies together.
+    /// So many may wait for all copies together, heads and trailers included.
     pub mirror_queues: usize,
-    /// So long a copy may take when the request itself has ended.
+    /// So long a copy may take when the request itself has ended; a second at most of a proxy that is drained.
     pub mirror_behind: Duration,
     /// What random numbers begin with: another number in each process by default, so that not all proxies choose alike.
     pub seed: u64,

@@ -22,7 +22,7 @@ pub enum Unmirrored {
     Late,
     /// The request itself ended before all of it had come.
     Unfinished,
-    /// Too many copies were on their way.
+    /// Too many copies were on their way, or too much waited for them.
     Busy,
 }
 

@@ -143,7 +143,7 @@ impl Backend {
 }
 
 /// Sends what a connection has to send, as far as it goes; whether some was.
-pub(super) fn say(socket: &Socket, connection: &mut Connection) -> io::Result<bool> {
+pub(in crate::proxy) fn say(socket: &Socket, connection: &mut Connection) -> io::Result<bool> {
     let mut some = false;
     while !connection.output().is_empty() {
         match socket.poll_write(connection.output()) {

@@ -30,7 +30,8 @@ use super::{Origin, Proxy};
 use crate::h2::{Connection, Limits, Side, hpack};
 use crate::reactor::{Buffer, Socket};
 use crate::telemetry::Reason;
-use backend::{Backend, say};
+use backend::Backend;
+pub(super) use backend::say;
 use exchange::{Exchange, There};
 
 /// After so many looks at everything without a wait the other tasks have their turn.

@@ -36,8 +36,8 @@ impl Session {
         let (piece, last) = flow.piece();
         let sent = backend.connection.data(theirs, piece, last);
         if sent.is_err() {
-            // Who takes no more of it may have answered: the rest goes nowhere.
-            flow.kept = None;
+            // Who takes no more of it may have answered: the rest goes nowhere, and nobody else gets the beginning alone.
+            (flow.kept, exchange.uploading) = (None, true);
         }
         let count = sent.unwrap_or(flow.bytes.len());
         exchange.call.sent(count);

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::Proxy;
 use crate::h2::Fields;
 use crate::reactor::Buffer;
 use crate::telemetry::Unmirrored;
+
+/// As long as that at most a copy may take when the request itself has ended and the proxy is drained: who ends would wait for it.
+const DRAINED: Duration = Duration::from_secs(1);
 
 /// Who gives a request to its copies as it passes, until it ends.
 #[derive(Default)]
@@ -58,6 +61,8 @@ pub(super) struct Feed {
 struct Fed {
     bytes: Buffer,
     trailers: Option<Fields>,
+    /// So many bytes are kept beside those until nobody wants any: of trailers, and of a head that does not wait as bytes.
+    beside: usize,
     state: State,
     /// When the request itself has ended.
     over: Option<Instant>,
@@ -90,36 +95,54 @@ impl Feed {
         Rc::new(Self { proxy: proxy.clone(), fed })
     }
 
+    /// So many bytes more are kept for it until nobody wants any.
+    pub(super) fn keep_beside(&self, count: usize) {
+        self.fed.borrow_mut().beside += count;
+        let waiting = &self.proxy.mirrors.waiting;
+        waiting.set(waiting.get() + count);
+    }
+
     fn is_open(&self) -> bool {
         self.fed.borrow().state == State::Open
     }
 
-    /// A piece comes. Where too much waits it is given up: nobody waits for it.
+    /// Whether so many bytes more may wait, which count then. Where that is too much it is given up: nobody waits for it.
+    fn admits(&self, fed: &mut Fed, count: usize) -> bool {
+        let (settings, waiting) = (&self.proxy.settings, &self.proxy.mirrors.waiting);
+        let of_one = fed.bytes.data().len() + count;
+        let of_all = waiting.get() + count;
+        let has_room = of_one <= settings.mirror_queue && of_all <= settings.mirror_queues;
+        if has_room {
+            waiting.set(of_all);
+        } else {
+            self.empty(fed);
+            fed.state = State::Lost(Unmirrored::Slow);
+        }
+        has_room
+    }
+
+    /// A piece comes.
     fn push(&self, bytes: &[u8]) {
         let mut fed = self.fed.borrow_mut();
         if fed.state != State::Open || bytes.is_empty() {
             return;
         }
-        let (settings, waiting) = (&self.proxy.settings, &self.proxy.mirrors.waiting);
-        let of_one = fed.bytes.data().len() + bytes.len();
-        let of_all = waiting.get() + bytes.len();
-        if of_one > settings.mirror_queue || of_all > settings.mirror_queues {
-            self.empty(&mut fed);
-            fed.state = State::Lost(Unmirrored::Slow);
-        } else {
+        if self.admits(&mut fed, bytes.len()) {
             fed.bytes.push(bytes);
-            waiting.set(of_all);
         }
         self.wake(&fed);
     }
 
     fn end(&self, trailers: Option<&Fields>) {
         let mut fed = self.fed.borrow_mut();
-        if fed.state == State::Open {
-            fed.trailers = trailers.cloned();
-            fed.state = State::Whole;
-            self.wake(&fed);
+        if fed.state != State::Open {
+            return;
         }
+        if trailers.is_none_or(|trailers| self.admits(&mut fed, trailers.size())) {
+            fed.beside += trailers.map_or(0, Fields::size);
+            (fed.trailers, fed.state) = (trailers.cloned(), State::Whole);
+        }
+        self.wake(&fed);
     }
 
     /// The request itself has ended. What did not come whole by then never will.
@@ -141,8 +164,8 @@ impl Feed {
     }
 
     fn empty(&self, fed: &mut Fed) {
-        self.used(fed.bytes.data().len());
-        fed.bytes = Buffer::default();
+        self.used(fed.bytes.data().len() + fed.beside);
+        (fed.bytes, fed.beside) = (Buffer::default(), 0);
     }
 
     /// So many bytes wait no more.
@@ -194,7 +217,8 @@ impl Feed {
             if let State::Lost(lost) = fed.state {
                 return Poll::Ready(lost);
             }
-            let behind = fed.over.map(|over| over + self.proxy.settings.mirror_behind);
+            let most = if self.proxy.draining.get() { DRAINED } else { Duration::MAX };
+            let behind = fed.over.map(|over| over + self.proxy.settings.mirror_behind.min(most));
             match [limit, behind].into_iter().flatten().min() {
                 Some(at) if reactor.now() >= at => Poll::Ready(Unmirrored::Late),
                 Some(at) => {
@@ -210,7 +234,8 @@ impl Feed {
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        let left = self.fed.get_mut().bytes.data().len();
+        let fed = self.fed.get_mut();
+        let left = fed.bytes.data().len() + fed.beside;
         self.used(left);
     }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::super::http2::say;
 use super::super::{Origin, Proxy, Service};
 use super::feed::Feed;
 use super::{connected, note};
@@ -147,18 +148,7 @@ impl Wire {
 
     /// Sends what is to be sent, as far as it goes; whether some was.
     fn say(&mut self) -> io::Result<bool> {
-        let mut some = false;
-        while !self.connection.output().is_empty() {
-            match self.socket.poll_write(self.connection.output()) {
-                Poll::Ready(Ok(count)) => {
-                    self.connection.sent(count);
-                    some = true;
-                }
-                Poll::Ready(Err(e)) => return Err(e),
-                Poll::Pending => break,
-            }
-        }
-        Ok(some)
+        say(&self.socket, &mut self.connection)
     }
 
     /// Whether nothing of it is left over, and the peer takes another request.

@@ -2,7 +2,7 @@
 //!
 //! Each copy is a task of its own with a connection that is no other request's while it has it. What of a request was not sent to it yet waits in its
 //! [`Feed`], which is bounded: a copy that is slower than the request itself is given up, and nothing of the request ever waits for it. So are copies
-//! given up that are not answered some time after the request has ended, and none is begun where too many are on their way.
+//! given up that are not answered some time after the request has ended, and none is begun where too many are on their way, or too much waits.
 //!
 //! Endpoints are chosen as for requests, but what copies meet there is kept apart: an endpoint that fails for a mirror is still asked by those
 //! who want its answers. Nor are copies counted among requests, nor do they draw on what may be tried again.
@@ -182,17 +182,24 @@ impl Proxy {
                 continue;
             }
             let subject = Subject { backend: Some(mirror.service), endpoint: None, ..subject };
-            if self.mirrors.running.get() >= self.settings.mirrors {
+            // A head that does not wait as bytes is kept as long as the copy takes.
+            let (first, beside) = match original {
+                Original::One(bytes, _) => (bytes, 0),
+                Original::Two(head) => (&[][..], head.size()),
+            };
+            let waiting = self.mirrors.waiting.get() + first.len() + beside;
+            if self.mirrors.running.get() >= self.settings.mirrors || waiting > self.settings.mirror_queues {
                 self.telemetry.mirrored(subject, Err(Unmirrored::Busy));
                 continue;
             }
             let times = rule.map_or([None; 2], |rule| [rule.request, rule.backend]);
             let limit = times.into_iter().flatten().min().map(|time| self.reactor.now() + time);
-            let (form, first) = match original {
-                Original::One(bytes, method) => (Form::One(method), bytes),
-                Original::Two(head) => (Form::Two(head.clone()), &[][..]),
+            let form = match original {
+                Original::One(_, method) => Form::One(method),
+                Original::Two(head) => Form::Two(head.clone()),
             };
             let feed = Feed::new(self, first, whole);
+            feed.keep_beside(beside);
             copies.add(&feed);
             let job = Job { service: mirror.service, form, bodyless: whole, feed, subject, limit };
             self.reactor.spawn(run(Running::begin(self), origin.clone(), job));

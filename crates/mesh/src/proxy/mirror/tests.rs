@@ -1,6 +1,7 @@
 //! What waits for copies, and for how long.
 
 use super::*;
+use crate::h2::Field;
 use crate::proxy::Settings;
 use crate::reactor::Reactor;
 
@@ -59,6 +60,61 @@ fn no_more_waits_than_may() {
     assert_eq!(waiting(), 4);
     drop((feed, copies));
     assert_eq!(waiting(), 0);
+}
+
+#[test]
+fn heads_and_trailers_wait_too() {
+    let reactor = Reactor::new().unwrap();
+    let proxy = proxy(&reactor);
+    let begin = || {
+        let (feed, mut copies) = (Feed::new(&proxy, b"", false), Copies::default());
+        copies.add(&feed);
+        feed.keep_beside(7);
+        (feed, copies)
+    };
+    let waiting = || proxy.mirrors.waiting.get();
+    let mut trailers = Fields::default();
+    trailers.push(Field::new("x-sum", "7"));
+    let (feed, copies) = begin();
+    copies.push(b"body");
+    assert_eq!(waiting(), 11);
+    assert_eq!((take(&feed), waiting()), (Ok((b"body".to_vec(), false)), 7));
+    copies.end(Some(&trailers));
+    assert_eq!((take(&feed), waiting()), (Err(Unmirrored::Slow), 0), "there is no room for them");
+    let (feed, copies) = begin();
+    copies.end(None);
+    assert_eq!((take(&feed), waiting()), (Ok((Vec::new(), true)), 7));
+    feed.close();
+    assert_eq!(waiting(), 0);
+    let (feed, copies) = begin();
+    assert_eq!(waiting(), 7);
+    drop((feed, copies));
+    assert_eq!(waiting(), 0);
+    // Where there is room they count as long as they are kept.
+    let room = Proxy::new(&reactor, Settings::default());
+    let (feed, mut copies) = (Feed::new(&room, b"", false), Copies::default());
+    copies.add(&feed);
+    copies.end(Some(&trailers));
+    assert_eq!(room.mirrors.waiting.get(), trailers.size());
+    drop((feed, copies));
+    assert_eq!(room.mirrors.waiting.get(), 0);
+}
+
+#[test]
+fn a_drained_proxy_has_little_time_for_copies() {
+    let reactor = Reactor::new().unwrap();
+    let settings = Settings { mirror_behind: Duration::from_secs(3600), ..Settings::default() };
+    let proxy = Proxy::new(&reactor, settings);
+    let turning = reactor.clone();
+    let ended = reactor.run(async move {
+        let (feed, mut copies) = (Feed::new(&proxy, b"head", true), Copies::default());
+        copies.add(&feed);
+        drop(copies);
+        proxy.drain();
+        let limit = turning.now() + Duration::from_secs(180);
+        turning.before(Some(limit), feed.ended(None)).await.ok()
+    });
+    assert_eq!(ended.unwrap(), Some(Unmirrored::Late));
 }
 
 #[test]
