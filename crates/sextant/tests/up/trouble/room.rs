@@ -51,6 +51,10 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // What a failed test leaves on it goes with the namespace.
         let _ = rustix::mount::unmount(&self.0, UnmountFlags::DETACH);
+        // The machine's folder could not go while this was mounted there.
+        if let Some(folder) = self.0.parent() {
+            let _ = fs::remove_dir_all(folder);
+        }
     }
 }
 
