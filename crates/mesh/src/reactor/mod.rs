@@ -36,8 +36,6 @@ pub use wait::{Elapsed, race};
 const NOBODY: u32 = u32::MAX;
 /// So many events are taken at a time.
 const EVENTS: usize = 256;
-/// While tasks are ready, the kernel is asked for events once in so many turns. (Tests of this crate look at single ones.)
-const UNASKED: u32 = if cfg!(test) { 1 } else { 4 };
 /// So often a task reads, writes or takes a connection before the others have their turn, however much there is.
 const TURNS: u32 = 64;
 /// So many times may be kept for each task, and so many in any case, before those that nobody waits for are thrown away.
@@ -81,8 +79,6 @@ struct Core {
     /// How often the current task may still read or write in this turn.
     turns: Cell<u32>,
     stopped: Cell<bool>,
-    /// Turns since events were last asked for.
-    unasked: Cell<u32>,
     spare: RefCell<Vec<Vec<u8>>>,
 }
 
@@ -126,7 +122,6 @@ impl Reactor {
             again: Cell::new(false),
             turns: Cell::new(0),
             stopped: Cell::new(false),
-            unasked: Cell::new(0),
             spare: RefCell::default(),
         };
         Ok(Self { core: Rc::new(core) })
@@ -271,14 +266,8 @@ impl Core {
         if self.stopped.get() {
             return Ok(());
         }
-        let is_idle = self.ready.borrow().is_empty();
-        // A few turns take less time than a packet is on its way: to ask the kernel after each would cost more than some of them do.
-        self.unasked.set(self.unasked.get() + 1);
-        if !is_idle && self.unasked.get() < UNASKED {
-            return Ok(());
-        }
-        self.unasked.set(0);
-        let timeout = if is_idle { self.until_timer() } else { Some(Timespec::default()) };
+        let timeout =
+            if self.ready.borrow().is_empty() { self.until_timer() } else { Some(Timespec::default()) };
         events.clear();
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}

@@ -85,7 +85,7 @@ impl Plugin for Portmap {
             unpublish(&table, &held, &mut socket)?;
             if held.len() < made.len() {
                 delete_lost(&publications, &held, &holder, &mut socket)?;
-                table.undone(&made, record)?;
+                return table.undone(&made, record);
             }
             return table.undone(&held, record);
         }
